@@ -1,0 +1,102 @@
+"""One frozen tree of settings: made from the command line once, handed down in parts, never read from anywhere else.
+
+Every flag of the command line may also be set as an environment variable `STELLWERK_<FLAG>`; click reads those, and
+nothing else in the package looks at the environment. The supervisor hands the tree to its children as JSON.
+"""
+
+from msgspec import Struct
+
+from stellwerk.exchange.limits import BodyLimits
+
+
+class Address(Struct, frozen=True):
+    """Where to listen: `host:port`, or a Unix socket path when `path` is set."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str | None = None
+
+
+class TransportLimits(Struct, frozen=True):
+    """Bounds of the gRPC transport, per connection unless said. A peer that exceeds one is sent off."""
+
+    max_concurrent_streams: int = 10_000
+    max_message_bytes: int = 20 * 1024 * 1024
+    """One gRPC message; above the body limit, because Envoy sends a buffered body as one message."""
+    max_header_list_bytes: int = 64 * 1024
+    stream_window_bytes: int = 1024 * 1024
+    connection_window_bytes: int = 64 * 1024 * 1024
+    max_unsent_bytes: int = 64 * 1024 * 1024
+    """Output waiting for a peer's windows; beyond it the connection is closed."""
+    max_connections: int = 1024
+    """Over all listeners of one server."""
+    idle_timeout_seconds: float = 600.0
+    """A connection without streams for so long gets GOAWAY."""
+    handshake_timeout_seconds: float = 10.0
+    """From accept to the client preface, TLS included."""
+    ping_interval_seconds: float = 30.0
+    ping_timeout_seconds: float = 20.0
+    """Half-open connections are found by PING and closed."""
+    max_control_frames_per_second: int = 2_000
+    """PING, SETTINGS, RST_STREAM, PRIORITY, WINDOW_UPDATE on idle streams, empty DATA: floods end the connection. The
+    rate is over what legitimate streams explain."""
+
+
+class Timeouts(Struct, frozen=True):
+    """How long things may take, in seconds."""
+
+    decision_seconds: float = 5.0
+    """From a complete request to its decision; then the client gets a typed 504."""
+    proxy_message_seconds: float = 2.0
+    """Envoy's `message_timeout`: how long it waits for a silent picker before FailOpen or 504."""
+    max_override_seconds: float = 120.0
+    """Envoy's `max_message_timeout`: the longest wait a picker may ask for."""
+    upstream_idle_seconds: float = 600.0
+    """No byte from the model server for so long ends the request. Long prefills are silent: keep it generous."""
+    client_idle_seconds: float = 600.0
+    request_headers_seconds: float = 15.0
+    drain_seconds: float = 30.0
+
+
+class Scraping(Struct, frozen=True):
+    """Adaptive polling of metrics pages."""
+
+    busy_interval_seconds: float = 0.05
+    idle_interval_seconds: float = 5.0
+    timeout_seconds: float = 1.0
+    max_page_bytes: int = 4 * 1024 * 1024
+    models_interval_seconds: float = 10.0
+    """How often `/v1/models` is read from a server that is well."""
+
+
+class Observability(Struct, frozen=True):
+    """Logs and the ring of decisions."""
+
+    log_format: str = "auto"
+    """text, json, or auto: text on a terminal."""
+    log_level: str = "info"
+    decisions_bytes: int = 16 * 1024 * 1024
+
+
+class Config(Struct, frozen=True):
+    """The tree. Only composition roots see it whole."""
+
+    listen: Address = Address(port=8080)
+    admin: Address = Address(port=9090)
+    objects: tuple[str, ...] = ()
+    """Files and directories to read objects from."""
+    servers: tuple[str, ...] = ()
+    """URLs of the simple case (`--server`)."""
+    picker_config: str | None = None
+    """File of an EndpointPickerConfig."""
+    trusted_sources: tuple[str, ...] = ()
+    """CIDRs whose identity and priority headers are believed; nobody by default."""
+    body: BodyLimits = BodyLimits()
+    transport: TransportLimits = TransportLimits()
+    timeouts: Timeouts = Timeouts()
+    scraping: Scraping = Scraping()
+    observability: Observability = Observability()
+    prefix_index_bytes: int = 256 * 1024 * 1024
+    """Upper bound of the prefix index over all servers."""
+    emits_scores: bool = False
+    """Whether scores go to dynamic metadata `x-gateway-destination-endpoint-scores`."""

@@ -1,0 +1,1 @@
+"""What do the objects ask for: typed objects, validation, objects to Catalog, Catalog to Envoy resources."""

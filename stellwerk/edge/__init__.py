@@ -1,0 +1,1 @@
+"""Everything with an await, a socket, a clock or a subprocess."""

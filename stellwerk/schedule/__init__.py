@@ -1,0 +1,1 @@
+"""Where should it go: filters, weighted scorers, pickers, the prefix index, and the registry of plugins."""
