@@ -31,9 +31,9 @@ class Request(Struct, frozen=True, gc=False):
     """One request, complete: made when its last byte (or the end of its headers) has arrived.
 
     `prompts` holds, for each prompt of the request, the bytes that decide about prefix sharing, in the order in
-    which the engine sees them (a chat: tools, then messages). They are raw slices of the body, not decoded text: equal bytes mean
-    an equal prefix, and nothing is parsed twice. `prompt_tokens` is exact where the client sent token ids, else an
-    estimate of four bytes to a token.
+    which the engine sees them (a chat: tools, then messages). They are raw slices of the body, not decoded text: equal
+    bytes mean an equal prefix, and nothing is parsed twice. `prompt_tokens` is exact where the client sent token ids,
+    else an estimate of four bytes to a token.
     """
 
     id: str
