@@ -1,6 +1,6 @@
 """`python -m stellwerk` is the `stellwerk` command."""
 
-from stellwerk.cli.main import main
+from stellwerk.cli.main import run_main
 
 if __name__ == "__main__":
-    main()
+    run_main()

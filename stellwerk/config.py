@@ -1,6 +1,6 @@
 """One frozen tree of settings: made from the command line once, handed down in parts, never read from anywhere else.
 
-Every flag of the command line may also be set as an environment variable `STELLWERK_<FLAG>`; click reads those, and
+Every flag of a command may also be set in the environment as `STELLWERK_<COMMAND>_<FLAG>`; click reads those, and
 nothing else in the package looks at the environment. The supervisor hands the tree to its children as JSON.
 """
 
@@ -78,6 +78,26 @@ class Observability(Struct, frozen=True):
     decisions_bytes: int = 16 * 1024 * 1024
 
 
+class Epp(Struct, frozen=True):
+    """The endpoint picker on its own, behind a gateway that is not ours (`stellwerk epp`)."""
+
+    grpc: Address = Address(port=9002)
+    health: Address = Address(port=9003)
+    is_secure: bool = True
+    """TLS on the ext_proc port, self-signed unless `cert_path` is set."""
+    cert_path: str | None = None
+    """Directory with `tls.crt` and `tls.key`."""
+    reloads_cert: bool = False
+    has_health_on_grpc: bool = False
+    """Whether the ext_proc port serves the health service too."""
+    pool: str | None = None
+    """`namespace/name` of the pool this picker serves; None: the only or the default pool of the objects."""
+    is_strict: bool = False
+    """Whether unknown model names are 404 instead of the server's business."""
+    accepts_steering: bool = False
+    """Whether `test-epp-endpoint-selection` is honoured and the served endpoint reported in a response header."""
+
+
 class Config(Struct, frozen=True):
     """The tree. Only composition roots see it whole."""
 
@@ -98,5 +118,6 @@ class Config(Struct, frozen=True):
     observability: Observability = Observability()
     prefix_index_bytes: int = 256 * 1024 * 1024
     """Upper bound of the prefix index over all servers."""
+    epp: Epp = Epp()
     emits_scores: bool = False
     """Whether scores go to dynamic metadata `x-gateway-destination-endpoint-scores`."""

@@ -1,0 +1,70 @@
+"""`stellwerk run`: the whole gateway on one machine."""
+
+import sys
+from typing import Any
+
+import click
+
+from stellwerk.cli.options import Duration, Listen, source_options, tuned, tuning_options
+from stellwerk.config import Config, Timeouts
+
+EPILOG = """\b
+Two vLLM servers:
+  stellwerk run --server http://127.0.0.1:8001 --server http://127.0.0.1:8002
+  curl localhost:8080/v1/models
+Pools, canaries, priorities (docs/objects.md has every kind and field):
+  stellwerk run -f objects/
+What it is doing:
+  curl localhost:9090/api/pools ; curl localhost:9090/api/decisions ; curl localhost:9090/readyz"""
+
+
+@click.command(epilog=EPILOG)
+@source_options
+@click.option("--listen", type=Listen(), default="127.0.0.1:8080", help="Where clients connect.", show_default=True)
+@click.option("--admin", type=Listen(), default="127.0.0.1:9090", help="Admin API and metrics.", show_default=True)
+@click.option(
+    "--trust-identity-from",
+    "trusted_sources",
+    multiple=True,
+    metavar="CIDR",
+    help="Clients whose objective, fairness and SLO headers are believed (repeatable). Nobody by default.",
+)
+@click.option(
+    "--picker-timeout",
+    type=Duration(),
+    default=Timeouts().proxy_message_seconds,
+    help="How long Envoy waits for a silent picker before FailOpen or 504.",
+)
+@tuning_options
+def run(**options: Any) -> None:
+    """Run the gateway: Envoy, the endpoint picker and the admin API, from objects in files or a list of servers.
+
+    Files are read again when they change; a broken one is reported and the last good state goes on serving. SIGTERM
+    drains: running requests finish, new ones go elsewhere.
+    """
+    import ipaddress
+
+    import msgspec.structs
+
+    from stellwerk import app
+
+    if not options["objects"] and not options["servers"]:
+        raise click.UsageError(
+            "nothing to serve: name model servers with --server http://host:port, or objects with -f FILE_OR_DIRECTORY"
+        )
+    for source in options["trusted_sources"]:
+        try:
+            ipaddress.ip_network(source, strict=False)
+        except ValueError as problem:
+            raise click.BadParameter(
+                f"{problem}; write it like 10.0.0.0/8", param_hint="--trust-identity-from"
+            ) from None
+    config = tuned(Config(), options)
+    config = msgspec.structs.replace(
+        config,
+        listen=options["listen"],
+        admin=options["admin"],
+        trusted_sources=tuple(options["trusted_sources"]),
+        timeouts=msgspec.structs.replace(config.timeouts, proxy_message_seconds=options["picker_timeout"]),
+    )
+    sys.exit(app.run_gateway(config))
