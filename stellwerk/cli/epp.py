@@ -15,21 +15,21 @@ The proxy states its body mode in protocol_config, and the picker follows it: FU
 picker protocol prescribes, or BUFFERED."""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, context_settings={"show_default": True})
 @source_options
 @click.option("--config-file", help="The Go picker's name for --config.", metavar="PICKER.yaml")
-@click.option("--bind-address", default="127.0.0.1", show_default=True, help="Address of all three ports.")
-@click.option("--grpc-port", default=9002, show_default=True, type=click.IntRange(0, 65535), help="ext_proc.")
-@click.option("--grpc-health-port", default=9003, show_default=True, type=click.IntRange(0, 65535), help="gRPC health.")
-@click.option("--metrics-port", default=9090, show_default=True, type=click.IntRange(0, 65535), help="Admin, metrics.")
-@click.option("--health-checking", type=bool, default=False, show_default=True, help="Health on the ext_proc port too.")
-@click.option("--secure-serving", type=bool, default=True, show_default=True, help="TLS on the ext_proc port.")
+@click.option("--bind-address", default="127.0.0.1", help="Address of all three ports.")
+@click.option("--grpc-port", default=9002, type=click.IntRange(0, 65535), help="ext_proc.")
+@click.option("--grpc-health-port", default=9003, type=click.IntRange(0, 65535), help="gRPC health.")
+@click.option("--metrics-port", default=9090, type=click.IntRange(0, 65535), help="Admin, metrics.")
+@click.option("--health-checking", type=bool, default=False, help="Health on the ext_proc port too.")
+@click.option("--secure-serving", type=bool, default=True, help="TLS on the ext_proc port.")
 @click.option("--cert-path", metavar="DIR", help="Directory with tls.crt and tls.key; without it: self-signed.")
-@click.option("--enable-cert-reload", type=bool, default=False, show_default=True, help="Read the certificate again.")
+@click.option("--enable-cert-reload", type=bool, default=False, help="Read the certificate again.")
 @click.option("--pool-name", help="The InferencePool to serve; the only one when left out.")
-@click.option("--pool-namespace", default="default", show_default=True)
-@click.option("--emit-endpoint-scores", type=bool, default=False, show_default=True, help="Scores in metadata.")
-@click.option("--strict-models", type=bool, default=False, show_default=True, help="404 for model names nobody lists.")
+@click.option("--pool-namespace", default="default")
+@click.option("--emit-endpoint-scores", type=bool, default=False, help="Scores in metadata.")
+@click.option("--strict-models", type=bool, default=False, help="404 for model names nobody lists.")
 @click.option("--test-endpoint-selection", type=bool, default=False, help="Honour test-epp-endpoint-selection.")
 @tuning_options
 def epp(**options: Any) -> None:

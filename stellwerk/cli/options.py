@@ -15,7 +15,7 @@ UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 SIZES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """`50ms`, `2s`, `1m30s` or plain seconds; gives seconds as float."""
 
     name = "duration"
@@ -39,7 +39,7 @@ class Duration(click.ParamType):
         return seconds
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """`16Mi`, `64k` or plain bytes, as Kubernetes writes quantities."""
 
     name = "size"
@@ -52,7 +52,7 @@ class Size(click.ParamType):
         return int(match[1]) * SIZES[match[2].lower()]
 
 
-class Listen(click.ParamType):
+class Listen(click.ParamType[Address]):
     """`host:port`, `:port` or `port`; IPv6 in brackets."""
 
     name = "address"

@@ -18,10 +18,10 @@ What it is doing:
   curl localhost:9090/api/pools ; curl localhost:9090/api/decisions ; curl localhost:9090/readyz"""
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, context_settings={"show_default": True})
 @source_options
-@click.option("--listen", type=Listen(), default="127.0.0.1:8080", help="Where clients connect.", show_default=True)
-@click.option("--admin", type=Listen(), default="127.0.0.1:9090", help="Admin API and metrics.", show_default=True)
+@click.option("--listen", type=Listen(), default="127.0.0.1:8080", help="Where clients connect.")
+@click.option("--admin", type=Listen(), default="127.0.0.1:9090", help="Admin API and metrics.")
 @click.option(
     "--trust-identity-from",
     "trusted_sources",
