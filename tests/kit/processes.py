@@ -1,4 +1,4 @@
-"""Real processes for integration tests: simulated servers, the gateway, the picker alone. Each ends by its own handle."""
+"""Real processes for integration tests: simulated servers, gateway, picker. Each is ended by its own handle."""
 
 import contextlib
 import json
@@ -198,3 +198,20 @@ def gateway(*arguments: str, is_ready: bool = True) -> Iterator[Gateway]:
             except AssertionError as problem:
                 raise AssertionError(f"{problem}\n{child.log[-4000:]}") from None
         yield running
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """Live descendants of a process with their command lines."""
+    found: dict[int, str] = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            with contextlib.suppress(OSError):
+                found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found |= children_of(child)
+    return found
+
+
+def picker_of(running: Gateway) -> int:
+    """Process id of the gateway's picker."""
+    (pid,) = (pid for pid, line in children_of(running.child.process.pid).items() if "stellwerk.app picker" in line)
+    return pid

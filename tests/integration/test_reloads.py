@@ -1,0 +1,61 @@
+"""Objects change a thousand times under load, well, badly and half-written: no request notices."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.kit.load import chat, load, until
+from tests.kit.objects import canary, pool, servers_of
+from tests.kit.processes import gateway, simulated_servers
+
+pytestmark = pytest.mark.integration
+RELOADS = 1_000
+
+
+def test_a_thousand_reloads_good_bad_and_half_written_fail_no_request(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    with simulated_servers(3, "--model", "base", "--lora", "v1", "--lora", "v2", "--speed", "instant") as sim:
+        path = tmp_path / "objects.yaml"
+
+        def good(number: int) -> str:
+            ports = sim.ports[: 2 + number % 2]
+            weight = 1 + number % 99
+            return "\n---\n".join([*servers_of(ports), pool(), canary("chat", {"v1": weight, "v2": 100 - weight})])
+
+        def write(number: int) -> None:
+            match rng.randrange(4):
+                case 0:
+                    path.write_text(good(number))
+                case 1:
+                    fresh = path.with_suffix(".new")
+                    fresh.write_text(good(number))
+                    fresh.rename(path)
+                case 2:
+                    text = good(number)
+                    path.write_text(text[: rng.randrange(len(text))])
+                case _:
+                    path.write_text(good(number).replace("weight", "wieght"))
+
+        path.write_text(good(0))
+        with gateway("-f", str(tmp_path)) as running:
+
+            async def drive() -> None:
+                url = f"{running.url}/v1/chat/completions"
+                async with load(url, lambda _: chat("chat"), workers=4) as seen:
+                    for number in range(RELOADS):
+                        write(number)
+                        await asyncio.sleep(0.02)
+                    path.write_text("\n---\n".join([*servers_of(sim.ports[:1]), pool(), canary("renamed", {"v1": 1})]))
+                    await until("the last state", lambda: "chat" in str(seen.refusals))
+                assert not seen.failures, seen.failures
+                assert not seen.cut
+                assert set(seen.statuses) <= {200, 404}, (seen.statuses, seen.refusals)
+                # 404 is right only after the last change took the name away.
+                assert all("model_not_found" in text for text in seen.refusals), seen.refusals
+                assert seen.statuses[404] < seen.statuses[200] / 10
+
+            asyncio.run(drive())
+            metrics = running.metrics()
+    assert "stellwerk_config_reloads_total" in metrics
