@@ -1,8 +1,8 @@
 """When to ask a server again: often while it works, seldom while it rests, and never at the expense of the picker.
 
-Three things set the interval of a working server: the floor from the settings; a tenth of the server's own time (a page
-it takes w seconds to answer is asked for at most every 10 w, since it renders the page on the CPU that serves requests);
-and the shared budget of our CPU, which stretches all of them alike.
+Three things set the interval of a working server: the floor from the settings; a tenth of the server's own time (a
+page that takes w seconds is asked for every 10 w at most, since it is made on the CPU that serves requests); and the
+shared budget of our CPU, which stretches all of them alike.
 """
 
 from msgspec import Struct
@@ -75,7 +75,7 @@ class Pace:
         self._interval = self._limits.busy_seconds
         wanted = min(self._limits.busy_seconds * _GROWTH ** min(self._failures, 32), self._limits.idle_seconds)
         self._failures += 1
-        return self._jittered(max(wanted, min(self._busy_interval(), self._limits.idle_seconds)))
+        return self._jittered(max(wanted, self._busy_interval()))
 
     def when_busy(self) -> float:
         """The interval to keep when a request was just sent there. Failing servers keep their own: infinite."""
@@ -94,7 +94,8 @@ class Pace:
         self._ask_for(0.0)
 
     def _busy_interval(self) -> float:
-        return max(self._limits.busy_seconds, self._took_seconds / _MAX_SERVER_SHARE)
+        own = min(self._took_seconds / _MAX_SERVER_SHARE, self._limits.idle_seconds)
+        return max(self._limits.busy_seconds, own)
 
     def _ask_for(self, demand: float) -> None:
         self._budget.demand = max(0.0, self._budget.demand + demand - self._demand)
