@@ -1,0 +1,87 @@
+"""The demo's live table: who got what, seen from the clients and from the admin API."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from stellwerk.demo.traffic import Traffic
+
+REFRESH_SECONDS = 0.5
+
+
+async def show(traffic: Traffic, admin_url: str, console: Console, hints: str) -> None:
+    """Redraw until cancelled. Off a terminal rich prints the last state once, at the end."""
+    console.print(Panel(Text(hints), title="try this in another terminal", expand=False))
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        with Live(console=console, auto_refresh=False, transient=False) as live:
+            while True:
+                live.update(Group(clients(traffic), servers(await pools(session, admin_url), traffic)), refresh=True)
+                await asyncio.sleep(REFRESH_SECONDS)
+
+
+async def pools(session: aiohttp.ClientSession, admin_url: str) -> list[Any]:
+    """`/api/pools`; empty while the picker is away."""
+    try:
+        async with session.get(f"{admin_url}/api/pools") as response:
+            found: list[Any] = (await response.json())["pools"]
+            return found
+    except (aiohttp.ClientError, TimeoutError):
+        return []
+
+
+def clients(traffic: Traffic) -> Table:
+    """A row per public model."""
+    table = Table("model", "sent", "answered", "refused", "failed", "TTFT p50", "TTFT p99", title="clients")
+    for name, tally in traffic.tallies.items():
+        refused = ", ".join(f"{status}: {count}" for status, count in sorted(tally.refused.items())) or "0"
+        table.add_row(
+            name,
+            str(tally.sent),
+            str(tally.ok),
+            refused,
+            str(tally.failed),
+            milliseconds(tally.percentile(0.5)),
+            milliseconds(tally.percentile(0.99)),
+        )
+    return table
+
+
+def servers(pools: list[Any], traffic: Traffic) -> Table:
+    """A row per endpoint: what it says, and what it was sent."""
+    table = Table("endpoint", "health", "answers", "in flight", "running", "waiting", "KV cache", title="servers")
+    answers: dict[str, int] = {}
+    for tally in traffic.tallies.values():
+        for server, count in tally.servers.items():
+            port = server.rsplit(":", 1)[-1]
+            answers[port] = answers.get(port, 0) + count
+    for pool in pools:
+        for endpoint in pool["endpoints"]:
+            port = endpoint["address"].rsplit(":", 1)[-1]
+            table.add_row(
+                endpoint["address"],
+                endpoint["health"],
+                str(answers.get(port, 0)),
+                str(endpoint["inflight_requests"]),
+                number(endpoint["running"]),
+                number(endpoint["waiting"]),
+                number(endpoint["kv_use"], percent=True),
+            )
+    return table
+
+
+def milliseconds(seconds: float | None) -> str:
+    """`12 ms`, or a dash."""
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def number(value: float | None, percent: bool = False) -> str:
+    """A whole number or percentage, or a dash for what is not known."""
+    if value is None:
+        return "-"
+    return f"{value * 100:.0f} %" if percent else f"{value:.0f}"
