@@ -1,0 +1,154 @@
+"""What Envoy says by itself, in the words of the client's API: JSON as OpenAI sends it, as Anthropic on /v1/messages.
+
+Answers of model servers are never touched, and neither are those that the picker gave: this is about what Envoy makes
+up (a body too large, no server reached, a silent picker). The first row that fits speaks.
+"""
+
+from msgspec import Struct
+
+from stellwerk.control.envoy.document import Document, extension
+from stellwerk.control.envoy.settings import EnvoySettings
+from stellwerk.model.reason import Reason
+
+
+class Reply(Struct, frozen=True):
+    """One kind of answer. `when` is a CEL expression; `status` None keeps Envoy's. `%` in texts is Envoy's operator."""
+
+    when: str
+    code: str
+    openai_type: str
+    anthropic_type: str
+    message: str
+    status: int | None = None
+    retry_after_seconds: int | None = None
+    dropped_reason: str | None = None
+
+
+def table(settings: EnvoySettings) -> list[Reply]:
+    """All kinds, most specific first."""
+    return [
+        _as(
+            Reason.BODY_TOO_LARGE,
+            _details("request_payload_too_large"),
+            f"the request body is longer than {settings.max_body_bytes} bytes, the limit of this gateway "
+            "(--max-body-bytes)",
+        ),
+        Reply(
+            f"{_details('direct_response')} && response.code == 504",
+            "picker_timeout",
+            "timeout_error",
+            "timeout_error",
+            f"the gateway's endpoint picker did not answer within {settings.message_seconds:g} s, and this model's "
+            "pool is FailClose: try again",
+            retry_after_seconds=1,
+        ),
+        Reply(
+            _details("direct_response"),
+            "picker_unavailable",
+            "server_error",
+            "api_error",
+            "the gateway's endpoint picker is not available, and this model's pool is not FailOpen: try again",
+            retry_after_seconds=1,
+        ),
+        _as(Reason.NO_ENDPOINTS, _details("no_healthy_upstream"), "no model server of this pool is known"),
+        _as(Reason.NO_POOL, _details("cluster_not_found"), "this model's pool is not ready yet: try again"),
+        Reply(
+            "response.code_details.startsWith('upstream_reset_before_response_started')",
+            "upstream_unreachable",
+            "server_error",
+            "api_error",
+            "the model server could not be reached, or closed the connection before it answered",
+            retry_after_seconds=1,
+        ),
+        Reply(
+            "response.code == 504",
+            Reason.DEADLINE.value,
+            "timeout_error",
+            "timeout_error",
+            f"the model server sent nothing for {settings.upstream_idle_seconds:g} s",
+        ),
+        Reply(
+            "response.code == 408",
+            "request_timeout",
+            "invalid_request_error",
+            "invalid_request_error",
+            "the request did not arrive in time (%RESPONSE_CODE_DETAILS%)",
+        ),
+        Reply(
+            _details("overload"),
+            "overloaded",
+            "server_error",
+            "overloaded_error",
+            "the gateway is short of memory: try again",
+            retry_after_seconds=2,
+        ),
+        Reply(
+            _details("upgrade_failed"),
+            Reason.UNSUPPORTED.value,
+            "invalid_request_error",
+            "invalid_request_error",
+            "this gateway does not switch protocols: send the request without an Upgrade header, and not as CONNECT",
+            status=501,
+        ),
+    ]
+
+
+def local_replies(settings: EnvoySettings) -> Document:
+    """The HTTP connection manager's `local_reply_config`."""
+    mappers = []
+    for reply in table(settings):
+        mappers.append(_mapper(reply, _anthropic(reply), on_messages=True))
+        mappers.append(_mapper(reply, _openai(reply), on_messages=False))
+    return {"mappers": mappers}
+
+
+def _as(reason: Reason, when: str, message: str) -> Reply:
+    rule = reason.rule
+    return Reply(
+        when,
+        reason.value,
+        rule.openai_type,
+        rule.anthropic_type,
+        message,
+        rule.status,
+        rule.retry_after_seconds,
+        rule.dropped_reason,
+    )
+
+
+def _details(text: str) -> str:
+    return f"response.code_details == '{text}'"
+
+
+def _openai(reply: Reply) -> Document:
+    error = {"message": reply.message, "type": reply.openai_type, "param": None, "code": reply.code}
+    return {"error": error}
+
+
+def _anthropic(reply: Reply) -> Document:
+    error = {"type": reply.anthropic_type, "message": reply.message}
+    return {"type": "error", "error": error, "request_id": "%REQ(x-request-id)%"}
+
+
+def _mapper(reply: Reply, body: Document, on_messages: bool) -> Document:
+    when = f"({reply.when}) && request.path.startsWith('/v1/messages')" if on_messages else reply.when
+    headers = {
+        "x-llm-d-request-dropped-reason": reply.dropped_reason,
+        "retry-after": reply.retry_after_seconds,
+    }
+    mapper: Document = {
+        "filter": {
+            "extension_filter": extension(
+                "envoy.access_loggers.extension_filters.cel",
+                "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                expression=when,
+            )
+        },
+        "body_format_override": {"json_format": body},
+        "headers_to_add": [
+            {"header": {"key": key, "value": str(value)}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+            if value is not None
+        ],
+    }
+    return mapper if reply.status is None else {**mapper, "status_code": reply.status}
