@@ -35,7 +35,7 @@ class Budget:
 
     @property
     def stretch(self) -> float:
-        """Factor on every interval, >= 1, that keeps the cost within the share."""
+        """Factor on intervals, >= 1, that keeps the cost within the share."""
         return max(1.0, self.demand / self.share)
 
 
@@ -67,7 +67,7 @@ class Pace:
             wanted = max(wanted, min(self._interval * _GROWTH, self._limits.idle_seconds))
         self._interval = wanted
         self._ask_for(self._cost_seconds / wanted)
-        return self._jittered(wanted * self._budget.stretch)
+        return self._jittered(self._affordable(wanted))
 
     def after_failure(self) -> float:
         """The page could not be read: soon again at first, then doubling up to the idle bound."""
@@ -82,7 +82,7 @@ class Pace:
         if self._failures:
             return float("inf")
         self._interval = self._busy_interval()
-        return self._interval * self._budget.stretch
+        return self._affordable(self._interval)
 
     @property
     def is_failing(self) -> bool:
@@ -96,6 +96,10 @@ class Pace:
     def _busy_interval(self) -> float:
         own = min(self._took_seconds / _MAX_SERVER_SHARE, self._limits.idle_seconds)
         return max(self._limits.busy_seconds, own)
+
+    def _affordable(self, wanted: float) -> float:
+        """Stretched by the budget, but never beyond the idle bound: a signal older than that is worth little."""
+        return max(wanted, min(wanted * self._budget.stretch, self._limits.idle_seconds))
 
     def _ask_for(self, demand: float) -> None:
         self._budget.demand = max(0.0, self._budget.demand + demand - self._demand)
