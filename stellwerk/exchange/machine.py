@@ -1,0 +1,534 @@
+"""The life of one HTTP exchange, as the proxy tells it: messages in, commands out. No socket, no clock, no protobuf.
+
+    START ─ headers ─▶ READING ─ last byte ─▶ DECIDING ─ Picked ─▶ FORWARDED ─ answer's end, client leaves ─▶ OVER
+                          │                      │ Refused, Answered, deadline
+                          └─ refused by headers ─┴─▶ SILENT: we have said the last word
+
+A response that arrives before a decision is the proxy's own (a timeout, a limit): PASSED, nothing is decided any more.
+What a `Picked` reserves is given back exactly once, by `Released`: at the end of the answer where we see it, else when
+the conversation closes. An event may come in any phase; those that break ext_proc's order end the conversation.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from msgspec.structs import replace
+
+from stellwerk.exchange import body as body_reader
+from stellwerk.exchange import request_head
+from stellwerk.exchange.answer import Answer, Kind
+from stellwerk.exchange.command import (
+    Abort,
+    Adjust,
+    Command,
+    Commands,
+    Continue,
+    Extend,
+    Finish,
+    Forward,
+    Mode,
+    ReplaceBody,
+    Reply,
+    SendBody,
+    Slot,
+)
+from stellwerk.exchange.head import Head
+from stellwerk.exchange.paths import classify
+from stellwerk.exchange.refusal import Rendered, render, render_answer
+from stellwerk.exchange.rewrite import with_model
+from stellwerk.exchange.settings import ExchangeSettings
+from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
+from stellwerk.model.outcome import Answered, Outcome, Picked, Refused
+from stellwerk.model.reason import Reason
+from stellwerk.model.report import Report
+from stellwerk.model.request import Api
+
+MAX_CHUNK_BYTES = 62_000
+"""Of a body sent back: below the 64 KiB that Envoy's documentation recommends, with room for the envelope."""
+
+_CONTINUE = {slot: (Continue(slot),) for slot in Slot}
+_FINISH = (Finish(),)
+_NO_HEAD = Head(method="POST", path="", headers={}, id="", received_at=0.0)
+_WHOLE = (Mode.BUFFERED, Mode.BUFFERED_PARTIAL)
+
+
+class Phase(Enum):
+    """Where the request is."""
+
+    START = "start"
+    READING = "reading"
+    DECIDING = "deciding"
+    FORWARDED = "forwarded"
+    PASSED = "passed"
+    SILENT = "silent"
+    OVER = "over"
+
+
+class Exchange:
+    """One exchange. `next_deadline` is when `expire` wants to be called; `buffered_bytes` what it holds of the body."""
+
+    __slots__ = (
+        "_answer",
+        "_api",
+        "_asked_slot",
+        "_body",
+        "_chunks",
+        "_ends_with_body",
+        "_first_byte_at",
+        "_had_trailers",
+        "_has_response_ended",
+        "_head",
+        "_is_extended",
+        "_is_half_closed",
+        "_is_prefilled",
+        "_is_reserved",
+        "_is_upload_over",
+        "_owed",
+        "_phase",
+        "_picked",
+        "_request_bytes",
+        "_request_mode",
+        "_response_mode",
+        "_served",
+        "_settings",
+        "_steered",
+        "_subset",
+        "_ticket",
+        "_upload_deadline",
+        "buffered_bytes",
+        "next_deadline",
+    )
+
+    def __init__(self, ticket: int, settings: ExchangeSettings) -> None:
+        own = settings.is_own_proxy
+        self._ticket = ticket
+        self._settings = settings
+        self._phase = Phase.START
+        self._request_mode = Mode.BUFFERED if own else Mode.DUPLEX
+        self._response_mode = Mode.NONE if own else Mode.DUPLEX
+        self._head = _NO_HEAD
+        self._api = Api.OTHER
+        self._subset: tuple[str, ...] | None = None
+        self._steered = False
+        self._chunks: list[bytes] = []
+        self._body = b""
+        self._request_bytes = 0
+        self._asked_slot = Slot.REQUEST_HEADERS
+        self._ends_with_body = False
+        self._is_upload_over = False
+        self._upload_deadline = 0.0
+        self._had_trailers = False
+        self._owed: list[Command] = []
+        self._is_extended = False
+        self._is_half_closed = False
+        self._picked: Picked | None = None
+        self._is_reserved = False
+        self._is_prefilled = False
+        self._answer: Answer | None = None
+        self._has_response_ended = False
+        self._first_byte_at: float | None = None
+        self._served: str | None = None
+        self.next_deadline: float | None = None
+        self.buffered_bytes = 0
+
+    @property
+    def ticket(self) -> int:
+        """The name of its decision in the engine."""
+        return self._ticket
+
+    @property
+    def phase(self) -> Phase:
+        """Where the request is."""
+        return self._phase
+
+    # What the proxy says about itself and the request, beside its messages
+
+    def configure(self, request_mode: Mode, response_mode: Mode) -> None:
+        """The modes that the proxy works in. Without this call: those of our own Envoy, or those that the endpoint
+        picker protocol prescribes to gateways."""
+        self._request_mode = request_mode
+        self._response_mode = response_mode
+
+    def hint(self, subset: tuple[str, ...]) -> None:
+        """The proxy restricts the choice. The latest hint before the decision counts; a steering header outranks it."""
+        if not self._steered:
+            self._subset = subset
+
+    def serve(self, address: str) -> None:
+        """The proxy names the endpoint (`ip:port`) that answered."""
+        self._served = address
+
+    # The request
+
+    def request_headers(self, head: Head, is_last: bool, now: float) -> Commands:
+        """`is_last`: the request has no body."""
+        if self._phase is not Phase.START:
+            return self._out_of_order("request headers", now)
+        self._phase = Phase.READING
+        self._head = head
+        self._api = classify(head.method, head.path)
+        refused = request_head.refusal(head, self._settings.limits)
+        if refused is not None:
+            return self._refuse(refused)
+        if self._settings.accepts_steering:
+            steered = request_head.steering(head)
+            if steered is not None:
+                self._steered = True
+                self._subset = steered
+        if is_last:
+            self._is_upload_over = True
+            return self._ask(b"", self._api, Slot.REQUEST_HEADERS, now)
+        mode = self._request_mode
+        if mode is Mode.BUFFERED:
+            return _CONTINUE[Slot.REQUEST_HEADERS]
+        if mode is Mode.DUPLEX:
+            self._upload_deadline = now + self._settings.upload_seconds
+            self.next_deadline = now + self._settings.upload_idle_seconds
+            return ()
+        if mode is Mode.BUFFERED_PARTIAL:
+            return _CONTINUE[Slot.REQUEST_HEADERS]
+        # The body will not be seen before the headers are answered: they alone decide.
+        return self._ask(b"", Api.OTHER, Slot.REQUEST_HEADERS, now)
+
+    def request_body(self, chunk: bytes, is_last: bool, now: float) -> Commands:
+        """A chunk of the body, or all of it, by the proxy's mode."""
+        phase = self._phase
+        if phase is Phase.READING:
+            if self._request_mode is Mode.DUPLEX:
+                return self._keep(chunk, is_last, now)
+            return self._take_whole(chunk, now)
+        if phase is Phase.START and self._request_mode is not Mode.DUPLEX:
+            # The proxy is configured not to show headers.
+            self._phase = Phase.READING
+            if self._request_mode in _WHOLE:
+                return self._take_whole(chunk, now)
+            return self._ask(b"", Api.OTHER, Slot.REQUEST_BODY, now)
+        if phase in (Phase.PASSED, Phase.SILENT, Phase.OVER):
+            return ()
+        if self._is_upload_over or self._request_mode not in (Mode.STREAMED, Mode.NONE):
+            return self._out_of_order("request body", now)
+        self._is_upload_over = is_last
+        return self._acknowledge(Slot.REQUEST_BODY)
+
+    def request_trailers(self, now: float) -> Commands:
+        """Trailers end the request."""
+        phase = self._phase
+        if phase in (Phase.PASSED, Phase.SILENT, Phase.OVER):
+            return ()
+        if self._had_trailers or phase is Phase.START:
+            return self._out_of_order("request trailers", now)
+        self._had_trailers = True
+        self._is_upload_over = True
+        if phase is not Phase.READING:
+            return self._acknowledge(Slot.REQUEST_TRAILERS)
+        if self._request_mode is Mode.DUPLEX:
+            self._owed.append(Continue(Slot.REQUEST_TRAILERS))
+            return self._ask(b"".join(self._chunks), self._api, Slot.REQUEST_HEADERS, now)
+        return self._ask(b"", self._api, Slot.REQUEST_TRAILERS, now)
+
+    def undecided(self) -> Commands:
+        """The engine keeps the question for later. A proxy with a message timer is asked for the whole budget, once:
+        it grants no second extension for the same message."""
+        if self._phase is not Phase.DECIDING or self._is_extended or self._request_mode is Mode.DUPLEX:
+            return ()
+        self._is_extended = True
+        settings = self._settings
+        return (Extend(min(settings.decision_seconds + 1.0, settings.max_override_seconds)),)
+
+    def decided(self, outcome: Outcome, now: float) -> Commands:
+        """The engine's answer. It may come when nobody waits for it any more: then what it reserved is given back."""
+        if self._phase is not Phase.DECIDING:
+            return (Released(self._ticket),) if isinstance(outcome, Picked) else ()
+        self.next_deadline = None
+        if isinstance(outcome, Picked):
+            return self._forward(outcome)
+        if isinstance(outcome, Refused):
+            return self._refuse(outcome)
+        return self._answer_ourselves(outcome)
+
+    # The response
+
+    def response_headers(self, headers: Mapping[str, str], is_last: bool, now: float) -> Commands:
+        """`is_last`: the answer has no body. Answers that no model server gave come here too."""
+        before = self._overtake(now)
+        if self._phase is Phase.SILENT or self._phase is Phase.OVER:
+            return before
+        if self._answer is not None or self._has_response_ended:
+            return self._out_of_order("response headers", now)
+        picked = self._picked
+        public_model = None
+        if picked is not None and picked.target_model != picked.public_model and picked.target_model is not None:
+            public_model = picked.public_model
+        answer = self._answer = Answer(headers, public_model, self._settings.limits.max_answer_bytes)
+        adjust = None if is_last else self._plan_answer(answer, picked)
+        if self._settings.names_served:
+            adjust = replace(adjust or Adjust(), served=self._served or "fail: missing envoy lb metadata")
+        after: Commands = ()
+        if is_last:
+            after = self._end_response(now)
+        elif answer.kind is Kind.JSON:
+            after = self._note_first_byte(now)
+        reply = _CONTINUE[Slot.RESPONSE_HEADERS] if adjust is None else (adjust,)
+        return before + reply + after if before or after else reply
+
+    def response_body(self, chunk: bytes, is_last: bool, now: float) -> Commands:
+        """A chunk of the answer, or all of it, by the proxy's mode."""
+        before = self._overtake(now)
+        if self._phase is Phase.SILENT or self._phase is Phase.OVER:
+            return before
+        if self._has_response_ended:
+            return self._out_of_order("response body", now)
+        if chunk and self._first_byte_at is None:
+            before += self._note_first_byte(now)
+        if self._response_mode is Mode.DUPLEX:
+            passed = chunk if self._answer is None else self._answer.feed(chunk, is_last)
+            reply: Commands = _pieces(Slot.RESPONSE_BODY, passed, is_last)
+        else:
+            is_whole = self._response_mode in _WHOLE
+            reply = self._answer_in_place(chunk, is_last, is_whole)
+            self._has_response_ended = is_whole
+        return before + reply + (self._end_response(now) if is_last else ())
+
+    def response_trailers(self, now: float) -> Commands:
+        """Trailers end the answer."""
+        before = self._overtake(now)
+        if self._phase is Phase.SILENT or self._phase is Phase.OVER:
+            return before
+        if self._response_mode is Mode.DUPLEX and self._answer is not None and not self._has_response_ended:
+            rest = self._answer.feed(b"", True)
+            if rest:
+                before += _pieces(Slot.RESPONSE_BODY, rest, False)
+        return before + _CONTINUE[Slot.RESPONSE_TRAILERS] + self._end_response(now)
+
+    # The ends
+
+    def half_closed(self, now: float) -> Commands:
+        """The proxy sends no more messages; it still reads."""
+        if self._phase in (Phase.SILENT, Phase.OVER):
+            return ()
+        if self._phase is Phase.DECIDING:
+            self._is_half_closed = True
+            return ()
+        return _FINISH
+
+    def closed(self, now: float) -> Commands:
+        """The conversation is over, in whatever way: the answer was delivered, the client left, a process died."""
+        commands = self._let_go(now)
+        self._phase = Phase.OVER
+        self._answer = None
+        return commands
+
+    def expire(self, now: float) -> Commands:
+        """`next_deadline` has come."""
+        if self.next_deadline is None or now < self.next_deadline:
+            return ()
+        settings = self._settings
+        if self._phase is Phase.DECIDING:
+            message = f"no decision within {settings.decision_seconds:g} s: the queue is too long, try again later"
+        else:
+            message = (
+                f"the request body stopped arriving for {settings.upload_idle_seconds:g} s, "
+                f"or took more than {settings.upload_seconds:g} s"
+            )
+        return self._let_go(now) + self._refuse(Refused(Reason.DEADLINE, message))
+
+    def fail(self, now: float) -> Commands:
+        """Something in here, or in the engine, is broken: the client hears of it, and nothing stays reserved."""
+        commands = self._let_go(now)
+        if self._phase in (Phase.SILENT, Phase.OVER):
+            return commands
+        return commands + self._refuse(Refused(Reason.INTERNAL, "the gateway made a mistake; its log has the details"))
+
+    # Steps
+
+    def _keep(self, chunk: bytes, is_last: bool, now: float) -> Commands:
+        settings = self._settings
+        if chunk:
+            self.buffered_bytes += len(chunk)
+            if self.buffered_bytes > settings.limits.max_body_bytes:
+                return self._refuse(request_head.too_large(f"at least {self.buffered_bytes}", settings.limits))
+            self._chunks.append(chunk)
+        if is_last:
+            self._is_upload_over = self._ends_with_body = True
+            chunks = self._chunks
+            return self._ask(chunks[0] if len(chunks) == 1 else b"".join(chunks), self._api, Slot.REQUEST_HEADERS, now)
+        self.next_deadline = min(now + settings.upload_idle_seconds, self._upload_deadline)
+        return ()
+
+    def _take_whole(self, body: bytes, now: float) -> Commands:
+        if len(body) > self._settings.limits.max_body_bytes:
+            return self._refuse(request_head.too_large(len(body), self._settings.limits))
+        self._is_upload_over = True
+        self.buffered_bytes = len(body)
+        return self._ask(body, self._api, Slot.REQUEST_BODY, now)
+
+    def _ask(self, body: bytes, api: Api, slot: Slot, now: float) -> Commands:
+        self._chunks = []
+        settings = self._settings
+        request = body_reader.read(self._head, api, body, settings.limits)
+        if isinstance(request, Refused):
+            return self._refuse(request)
+        if self._subset is not None or settings.pool_hint is not None:
+            request = replace(request, subset=self._subset, pool_hint=settings.pool_hint)
+        self._body = body
+        self._request_bytes = len(body)
+        self._asked_slot = slot
+        self._phase = Phase.DECIDING
+        self.next_deadline = now + settings.decision_seconds
+        return (Ask(self._ticket, request),)
+
+    def _forward(self, picked: Picked) -> Commands:
+        self._phase = Phase.FORWARDED
+        self._picked = picked
+        self._is_reserved = True
+        body, self._body = self._body, b""
+        self.buffered_bytes = 0
+        content_length = None
+        target = picked.target_model
+        if target is not None and target != picked.public_model and body:
+            changed = with_model(body, self._head.headers.get("content-type", ""), target)
+            if changed != body:
+                body = changed
+                content_length = len(body)
+        removed = request_head.control_headers(self._head)
+        slot = self._asked_slot
+        if slot is Slot.REQUEST_BODY:
+            new_body = None if content_length is None else body
+            commands: Commands = (Forward(slot, picked, removed, new_body, content_length),)
+        else:
+            commands = (Forward(slot, picked, removed, None, content_length),)
+            if body or self._ends_with_body:
+                commands += _pieces(Slot.REQUEST_BODY, body, self._ends_with_body)
+        if self._owed:
+            commands += tuple(self._owed)
+            self._owed = []
+        return commands + _FINISH if self._is_half_closed else commands
+
+    def _acknowledge(self, slot: Slot) -> Commands:
+        """Answer a message that changes nothing: now, or after the answer that is still owed before it."""
+        if self._phase is Phase.DECIDING:
+            self._owed.append(Continue(slot))
+            return ()
+        return _CONTINUE[slot]
+
+    def _answer_ourselves(self, answered: Answered) -> Commands:
+        self._phase = Phase.SILENT
+        self._drop()
+        rendered = render_answer(answered.status, answered.body, self._head.id)
+        return (Reply(self._without_body(rendered), "stellwerk_answered"),)
+
+    def _refuse(self, refused: Refused) -> Commands:
+        self._phase = Phase.SILENT
+        self._drop()
+        rendered = render(refused, self._api, self._head.id)
+        return (Reply(self._without_body(rendered), f"stellwerk_{refused.reason.value}"),)
+
+    def _out_of_order(self, what: str, now: float) -> Commands:
+        phase = self._phase
+        if phase is Phase.SILENT or phase is Phase.OVER:
+            return ()
+        commands = self._let_go(now)
+        self._phase = Phase.SILENT
+        return (*commands, Abort(f"{what} came out of order (in phase {phase.value!r})"))
+
+    def _overtake(self, now: float) -> Commands:
+        """A response means that the request is settled, with or without us."""
+        phase = self._phase
+        if phase is Phase.FORWARDED or phase is Phase.PASSED:
+            return ()
+        commands = self._let_go(now)
+        if phase is not Phase.SILENT and phase is not Phase.OVER:
+            self._phase = Phase.PASSED
+        return commands
+
+    def _plan_answer(self, answer: Answer, picked: Picked | None) -> Adjust | None:
+        settings = self._settings
+        restores_streams = picked is not None and picked.pool.restores_streamed_model
+        mode = self._response_mode
+        if mode is not Mode.NONE:
+            return answer.prepare(mode, restores_streams, settings.reports)
+        if not settings.is_own_proxy or picked is None:
+            return None
+        wanted = answer.wants(restores_streams)
+        if wanted is None:
+            return None
+        self._response_mode = wanted
+        adjust = answer.prepare(wanted, restores_streams, settings.reports) or Adjust()
+        return replace(adjust, body_mode=wanted)
+
+    def _note_first_byte(self, now: float) -> Commands:
+        self._first_byte_at = now
+        if not self._is_reserved or self._is_prefilled:
+            return ()
+        self._is_prefilled = True
+        return (Prefilled(self._ticket),)
+
+    def _answer_in_place(self, chunk: bytes, is_last: bool, is_whole: bool) -> Commands:
+        """One answer for one body message; the proxy keeps the bytes unless they change."""
+        answer = self._answer
+        if answer is None:
+            return _CONTINUE[Slot.RESPONSE_BODY]
+        passed = answer.whole(chunk) if is_whole else answer.feed(chunk, is_last)
+        if passed == chunk:
+            return _CONTINUE[Slot.RESPONSE_BODY]
+        return (ReplaceBody(passed, sets_content_length=is_whole),)
+
+    def _end_response(self, now: float) -> Commands:
+        self._has_response_ended = True
+        return self._settle(now)
+
+    def _settle(self, now: float) -> Commands:
+        """Give back what is reserved, and say what became of it: once."""
+        if not self._is_reserved:
+            return ()
+        self._is_reserved = False
+        released = Released(self._ticket)
+        if self._settings.reports:
+            return (Finished(self._ticket, self._report(now)), released)
+        usage = self._answer.usage if self._answer is not None else None
+        return (released,) if usage is None else (Used(self._ticket, usage), released)
+
+    def _report(self, now: float) -> Report:
+        answer = self._answer
+        received_at = self._head.received_at
+        first_byte_at = self._first_byte_at
+        return Report(
+            status=answer.status if answer is not None else 0,
+            served=self._served,
+            is_stream=answer is not None and answer.kind is Kind.EVENTS,
+            ttft_seconds=first_byte_at - received_at if first_byte_at is not None else None,
+            duration_seconds=now - received_at,
+            request_bytes=self._request_bytes,
+            response_bytes=answer.size_bytes if answer is not None else 0,
+            usage=answer.usage if answer is not None else None,
+        )
+
+    def _let_go(self, now: float) -> Commands:
+        """Whatever the engine holds for this exchange, it holds no more. The caller leaves the phase behind."""
+        self._drop()
+        if self._phase is Phase.DECIDING:
+            return (Withdrawn(self._ticket),)
+        return self._settle(now)
+
+    def _drop(self) -> None:
+        self.next_deadline = None
+        self.buffered_bytes = 0
+        self._body = b""
+        self._chunks = []
+        self._owed = []
+
+    def _without_body(self, rendered: Rendered) -> Rendered:
+        return replace(rendered, body=b"") if self._head.method == "HEAD" else rendered
+
+
+def _pieces(slot: Slot, body: bytes, is_last: bool) -> tuple[SendBody, ...]:
+    """`body` in chunks that fit; an empty one only where the end has to be said. Slices, not copies."""
+    size = len(body)
+    if size <= MAX_CHUNK_BYTES:
+        return (SendBody(slot, body, is_last),) if size or is_last else ()
+    view = memoryview(body)
+    last = (size - 1) // MAX_CHUNK_BYTES * MAX_CHUNK_BYTES
+    return tuple(
+        SendBody(slot, view[start : start + MAX_CHUNK_BYTES], is_last and start == last)
+        for start in range(0, size, MAX_CHUNK_BYTES)
+    )
