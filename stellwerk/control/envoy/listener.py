@@ -98,9 +98,7 @@ def _request_ids() -> Document:
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         "request_id_extension": {
-            "typed_config": typed(
-                "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False
-            )
+            "typed_config": typed("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)
         },
     }
 

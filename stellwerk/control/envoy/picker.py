@@ -2,6 +2,7 @@
 
 from stellwerk.control.envoy import usage
 from stellwerk.control.envoy.document import Document, extension, seconds
+from stellwerk.control.envoy.headers import skipped_when
 from stellwerk.control.envoy.settings import EnvoySettings
 
 CLUSTER = "picker"
@@ -21,7 +22,7 @@ def ext_proc_filter(settings: EnvoySettings) -> Document:
     It always continues when the picker is silent: which pools are open and which are closed is a question of routes,
     because the pool is known only from the body (`routes.fallbacks`).
     """
-    return extension(
+    process = extension(
         FILTER,
         "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
         grpc_service={"envoy_grpc": {"cluster_name": CLUSTER}},
@@ -38,8 +39,10 @@ def ext_proc_filter(settings: EnvoySettings) -> Document:
         message_timeout=seconds(settings.message_seconds),
         max_message_timeout=seconds(settings.max_override_seconds),
         metadata_options={"receiving_namespaces": {"untyped": [LB_NAMESPACE, OWN_NAMESPACE]}},
-        mutation_rules={"disallow_system": True, "disallow_expression": {"regex": "host|x-forwarded-.*"}},
+        mutation_rules={"disallow_system": True},
     )
+    local = extension("local", "envoy.type.matcher.v3.HttpResponseLocalReplyMatchInput")
+    return skipped_when(FILTER, process, {"input": local, "value_match": {"exact": "true"}})
 
 
 def picker_cluster(settings: EnvoySettings) -> Document:

@@ -1,0 +1,265 @@
+"""Envoy from outside: its files, its admin socket, its log, and whether it took what it was given.
+
+Envoy watches files and keeps the last good state, so a bad update changes nothing and says so in a counter and a log
+line; `EnvoyWatch` joins the two and reports them. Envoy itself runs under `edge.supervisor`.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import aiohttp
+from msgspec import Struct
+
+from stellwerk.config import Config
+from stellwerk.control.envoy.document import Document
+from stellwerk.control.envoy.listener import LISTENER, STAT_PREFIX
+from stellwerk.control.envoy.resources import Resources
+from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
+
+_log = logging.getLogger("stellwerk.envoy")
+_UPDATES = r"^(listener_manager\.lds|cluster_manager\.cds|http\..+\.rds\..+|cluster\..+)\.update_(rejected|failure)$"
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+
+def settings_of(config: Config, paths: RuntimePaths) -> EnvoySettings:
+    """Envoy's part of the tree."""
+    return EnvoySettings(
+        paths,
+        listen_host=config.listen.host,
+        listen_port=config.listen.port,
+        trusted_sources=config.trusted_sources,
+        max_body_bytes=config.body.max_body_bytes,
+        max_answer_bytes=config.body.max_answer_bytes,
+        message_seconds=config.timeouts.proxy_message_seconds,
+        max_override_seconds=config.timeouts.max_override_seconds,
+        upstream_idle_seconds=config.timeouts.upstream_idle_seconds,
+        client_idle_seconds=config.timeouts.client_idle_seconds,
+        request_headers_seconds=config.timeouts.request_headers_seconds,
+    )
+
+
+def command(
+    binary: Path, paths: RuntimePaths, concurrency: int, log_level: str = "warning", drain_seconds: float = 30.0
+) -> tuple[str, ...]:
+    """Envoy's command line. `concurrency` is its number of worker threads.
+
+    Hot restart is off: nothing is shared between two Envoys of one machine, and nothing is left in /dev/shm.
+    """
+    return (
+        str(binary),
+        "--config-path",
+        paths.bootstrap,
+        "--disable-hot-restart",
+        "--concurrency",
+        str(concurrency),
+        "--drain-time-s",
+        str(max(1, round(drain_seconds))),
+        "--log-level",
+        log_level,
+        # misc: marks of unfinished API features; ext_proc: a line per request while the picker is away.
+        "--component-log-level",
+        "misc:error,ext_proc:error",
+        "--log-format",
+        "%l\t%n\t%v",
+        "--log-format-escaped",
+    )
+
+
+def default_concurrency(cpus: int | None) -> int:
+    """One picker is one core; two to four workers keep it busy, and more would only split connection pools."""
+    return min(4, max(2, cpus or 2))
+
+
+class EnvoyLog:
+    """Envoy's output, line by line, told again in our log; remembers why updates were rejected."""
+
+    def __init__(self) -> None:
+        self._rejections: deque[str] = deque(maxlen=16)
+
+    def __call__(self, line: str) -> None:
+        level, _, rest = line.partition("\t")
+        component, _, text = rest.partition("\t")
+        if level not in _LEVELS or not text:
+            _log.error("%s", line)
+            return
+        _log.log(_LEVELS[level], "%s", _one_line(text), extra={"fields": {"component": component}})
+        found = re.match(r"Filesystem config update (?:rejected|failure): (.*)", text)
+        if found:
+            self._rejections.append(_one_line(found[1]))
+
+    def take_rejection(self) -> str | None:
+        """The newest reason since the last call."""
+        newest = self._rejections[-1] if self._rejections else None
+        self._rejections.clear()
+        return newest
+
+
+class EnvoyFiles:
+    """Writes what changed, each file whole or not at all, in the order in which it is safe."""
+
+    def __init__(self, paths: RuntimePaths) -> None:
+        self._paths = paths
+        self._written: dict[str, bytes] = {}
+
+    def write(self, wanted: Resources) -> tuple[str, ...]:
+        """The paths that were written. Raises OSError (disk full, directory gone); the next call tries again."""
+        path, document = wanted.bootstrap
+        changed = [each for each, content in ((path, document), *wanted.files.items()) if self._put(each, content)]
+        for gone in self._written.keys() - wanted.files.keys() - {path}:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(gone)
+            del self._written[gone]
+        return tuple(changed)
+
+    def _put(self, path: str, document: Document) -> bool:
+        content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        if self._written.get(path) == content:
+            return False
+        temporary = f"{path}.new"
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.rename(temporary, path)
+        self._written[path] = content
+        return True
+
+
+class EnvoyAdmin:
+    """Envoy's admin interface over its Unix socket. Every call is bounded in time."""
+
+    def __init__(self, socket_path: str, timeout_seconds: float = 2.0) -> None:
+        self._socket_path = socket_path
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body. Raises OSError, TimeoutError or aiohttp.ClientError when Envoy is not there."""
+        return await self._call("GET", path)
+
+    async def post(self, path: str) -> tuple[int, bytes]:
+        """Like `get`, for what changes Envoy's state."""
+        return await self._call("POST", path)
+
+    async def is_ready(self) -> bool:
+        """Whether Envoy runs, has read its files and accepts connections."""
+        try:
+            return (await self.get("/ready"))[0] == 200
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            return False
+
+    async def stats(self, pattern: str) -> Mapping[str, int]:
+        """Counters and gauges whose name matches the regular expression."""
+        _, body = await self.get(f"/stats?format=json&type=All&filter={_quoted(pattern)}")
+        rows = json.loads(body)["stats"]
+        return {row["name"]: row["value"] for row in rows if isinstance(row.get("value"), int)}
+
+    async def listen_port(self) -> int | None:
+        """The port clients connect to, once the listener is there."""
+        _, body = await self.get("/listeners?format=json")
+        for status in json.loads(body).get("listener_statuses", ()):
+            if status["name"] == LISTENER:
+                return int(status["local_address"]["socket_address"]["port_value"])
+        return None
+
+    async def active_requests(self) -> int:
+        """Requests of clients that are being served."""
+        stats = await self.stats(rf"^http\.{STAT_PREFIX}\.downstream_rq_active$")
+        return sum(stats.values())
+
+    async def close(self) -> None:
+        """Closes what is open; the object may be used again."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _call(self, method: str, path: str) -> tuple[int, bytes]:
+        if self._session is None:
+            connector = aiohttp.UnixConnector(self._socket_path, force_close=True)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        url = f"http://envoy{path}"
+        async with self._session.request(method, url, headers={"host": "envoy"}) as answer:
+            return answer.status, await answer.read()
+
+
+class Rejection(Struct, frozen=True):
+    """An update that Envoy did not take: what it was for (Envoy's name of the subscription), and its own words."""
+
+    subscription: str
+    reason: str
+
+
+class EnvoyWatch:
+    """Polls Envoy's counters and calls `report` once for each rejected update."""
+
+    def __init__(
+        self,
+        admin: EnvoyAdmin,
+        log: EnvoyLog,
+        report: Callable[[Rejection], None],
+        interval_seconds: float = 1.0,
+    ) -> None:
+        self._admin = admin
+        self._log = log
+        self._report = report
+        self._interval_seconds = interval_seconds
+        self._seen: Mapping[str, int] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._interval_seconds)
+
+    async def look(self) -> None:
+        """One look. An Envoy that is not there is the supervisor's business."""
+        try:
+            now = await self._admin.stats(_UPDATES)
+        except (OSError, TimeoutError, ValueError, aiohttp.ClientError):
+            return
+        for name in sorted(now):
+            # A restarted Envoy counts from zero.
+            before = self._seen.get(name, 0)
+            if now[name] > (before if now[name] >= before else 0):
+                reason = self._log.take_rejection() or "no reason in its log"
+                self._report(Rejection(name.rpartition(".update_")[0], reason))
+        self._seen = now
+
+
+async def drain(admin: EnvoyAdmin, seconds: float, poll_seconds: float = 0.05) -> bool:
+    """Stops accepting, asks clients to close, and waits until no request is left. False: `seconds` were not enough.
+
+    An Envoy that is gone is drained.
+    """
+    try:
+        await admin.post("/healthcheck/fail")
+        await admin.post("/drain_listeners")
+        async with asyncio.timeout(seconds):
+            while await admin.active_requests():
+                await asyncio.sleep(poll_seconds)  # noqa: ASYNC110 - Envoy tells no event
+    except TimeoutError:
+        return False
+    except (OSError, aiohttp.ClientError):
+        return True
+    return True
+
+
+def _one_line(text: str) -> str:
+    """Escaped line ends and the indentation after them become single spaces."""
+    return re.sub(r"(?:\\n|\s)+", " ", text).strip()
+
+
+def _quoted(pattern: str) -> str:
+    return pattern.replace("\\", "%5C").replace("+", "%2B").replace("|", "%7C").replace("^", "%5E").replace("$", "%24")
