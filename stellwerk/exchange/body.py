@@ -1,0 +1,168 @@
+"""From a request's head and body to the engine's `Request`, or to the reason why it has none.
+
+Reads what routing needs and nothing else. Lenient about fields that only the server needs, strict about what could make
+the server read another model than was read here.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from stellwerk.exchange import multipart, paths, structure
+from stellwerk.exchange.content import DECODERS, Content
+from stellwerk.exchange.head import Head
+from stellwerk.exchange.limits import BodyLimits
+from stellwerk.exchange.rewrite import BYTE_ORDER_MARK
+from stellwerk.model.outcome import Refused
+from stellwerk.model.reason import Reason
+from stellwerk.model.request import Api, Request
+
+_FORM_APIS = frozenset((Api.AUDIO, Api.IMAGES))
+_MAX_HEADER_VALUE = 256
+"""Characters of an identity in a header that count: it becomes a key of queues and of metrics."""
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+_NOTHING = Content()
+
+
+def read(head: Head, api: Api, body: bytes, limits: BodyLimits) -> Request | Refused:
+    """`body` is b"" if there is none. A body of an API that is not known here is not looked into."""
+    if len(body) > limits.max_body_bytes:
+        return _too_large(len(body), limits)
+    content = _content(head, api, body, limits)
+    if isinstance(content, Refused):
+        return content
+    refused = _judge_model(content.model, limits)
+    if refused is not None:
+        return refused
+    return _request(head, api, len(body), content)
+
+
+def _content(head: Head, api: Api, body: bytes, limits: BodyLimits) -> Content | Refused:
+    if api not in DECODERS:
+        return Content(model=paths.model_name(head.path)) if api is Api.MODEL else _NOTHING
+    content_type = head.headers.get("content-type", "")
+    if api in _FORM_APIS and multipart.is_form(content_type):
+        return _form(body, content_type, limits)
+    return _json(api, body, content_type, limits)
+
+
+def _json(api: Api, body: bytes, content_type: str, limits: BodyLimits) -> Content | Refused:
+    if not body:
+        return _malformed("the request has no body: send a JSON object")
+    text = body.removeprefix(BYTE_ORDER_MARK)
+    try:
+        content = DECODERS[api].decode(text)
+    except RecursionError:
+        return _too_deep(limits)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _undecodable(error, text, content_type)
+    return _too_deep(limits) if structure.exceeds_depth(text, limits.max_body_depth) else content
+
+
+def _form(body: bytes, content_type: str, limits: BodyLimits) -> Content | Refused:
+    fields = multipart.fields(body, content_type, limits.max_multipart_parts)
+    if isinstance(fields, multipart.Malformed):
+        return _malformed(f"the body is not valid multipart/form-data: {fields.why}")
+    values: dict[str, bytes] = {}
+    for field in fields:
+        if field.name not in ("model", "stream"):
+            continue
+        if field.is_file:
+            return _malformed(f"{field.name} is sent as a file: send it as a plain form field", field.name)
+        if field.end - field.start > limits.max_model_bytes:
+            return _model_too_long(limits) if field.name == "model" else _malformed("stream is no boolean", "stream")
+        values[field.name] = body[field.start : field.end]
+    try:
+        model = values["model"].decode() if "model" in values else None
+    except UnicodeDecodeError:
+        return _malformed("model is not valid UTF-8", "model")
+    return Content(model=model, stream=msgspec.Raw(values.get("stream", b"")))
+
+
+def _judge_model(model: str | None, limits: BodyLimits) -> Refused | None:
+    if model is None:
+        return None
+    if not model:
+        return _malformed("model is empty: name the model to use", "model")
+    size = len(model) if model.isascii() else len(model.encode("utf-8", "replace"))
+    return _model_too_long(limits) if size > limits.max_model_bytes else None
+
+
+def _request(head: Head, api: Api, size_bytes: int, content: Content) -> Request:
+    prompts, prompt_tokens = content.prompts()
+    headers = head.headers
+    return Request(
+        id=head.id,
+        api=api,
+        method=head.method,
+        path=head.path,
+        received_at=head.received_at,
+        model=content.model,
+        is_stream=content.is_stream,
+        prompts=prompts,
+        prompt_tokens=prompt_tokens,
+        max_output_tokens=content.max_output_tokens(),
+        cache_salt=content.salt,
+        size_bytes=size_bytes,
+        objective=_name(headers, "x-llm-d-inference-objective", "x-gateway-inference-objective"),
+        fairness_id=_name(headers, "x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id"),
+        model_override=_name(headers, "x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"),
+        ttft_slo_seconds=_seconds(headers, "x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"),
+        tpot_slo_seconds=_seconds(headers, "x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"),
+    )
+
+
+def _name(headers: Mapping[str, str], header: str, alias: str) -> str | None:
+    """The value of `header`, else of `alias`; None if both are missing or empty."""
+    value = headers.get(header) or headers.get(alias)
+    if not value:
+        return None
+    if not value.isascii():
+        value = value.encode("latin-1", "replace").decode("utf-8", "replace")
+    return value[:_MAX_HEADER_VALUE]
+
+
+def _seconds(headers: Mapping[str, str], header: str, alias: str) -> float | None:
+    """Milliseconds in a header, as seconds. A value that is no positive decimal number counts as missing."""
+    for name in (header, alias):
+        value = headers.get(name)
+        if value is not None and _NUMBER.fullmatch(value) and (number := float(value)) > 0:
+            return number / 1000
+    return None
+
+
+def _malformed(message: str, param: str | None = None) -> Refused:
+    return Refused(Reason.MALFORMED_BODY, message, param)
+
+
+def _undecodable(error: Exception, text: bytes, content_type: str) -> Refused:
+    """What the parser minded, in our words; where it stands, but never what."""
+    if isinstance(error, UnicodeDecodeError):
+        return _malformed("model is not valid UTF-8", "model")
+    reason = str(error)
+    if isinstance(error, msgspec.ValidationError):
+        found = reason.rpartition("got `")[2].partition("`")[0]
+        if reason.endswith("$.model`"):
+            return _malformed(f"model is of type {found}: send a string", "model")
+        return _malformed(f"the body is of JSON type {found}: send a JSON object")
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in text[:4]:
+        return _malformed("the body is not valid JSON: it is UTF-16 or UTF-32; send UTF-8")
+    reason = reason.removeprefix("JSON is malformed: ").replace(
+        "Input data was truncated", "it ends too early, or within an escape"
+    )
+    hint = "" if "json" in content_type.lower() else f"; its content type is {content_type[:80]!r}"
+    return _malformed(f"the body is not valid JSON: {reason}{hint}")
+
+
+def _too_large(size: int, limits: BodyLimits) -> Refused:
+    message = f"the body has {size} bytes, more than the {limits.max_body_bytes} allowed (max-body-bytes)"
+    return Refused(Reason.BODY_TOO_LARGE, message)
+
+
+def _too_deep(limits: BodyLimits) -> Refused:
+    return _malformed(f"the body nests deeper than the {limits.max_body_depth} levels allowed (max-body-depth)")
+
+
+def _model_too_long(limits: BodyLimits) -> Refused:
+    return _malformed(f"model is longer than the {limits.max_model_bytes} bytes allowed (max-model-bytes)", "model")
