@@ -3,6 +3,8 @@
 A single model name of a megabyte must not grow the metrics page, nor must a hundred thousand short ones.
 """
 
+from collections.abc import Iterable
+
 OTHER = "other"
 MAX_LABEL_BYTES = 128
 
@@ -20,18 +22,27 @@ def bounded(text: str) -> str:
 
 
 class Guard:
-    """Lets the first `limit` different names through and folds the rest into `other`."""
+    """Lets the first `limit` different names through, and those that the operator configured; the rest is `other`."""
 
-    __slots__ = ("_limit", "_names")
+    __slots__ = ("_configured", "_limit", "_names")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._names: set[str] = set()
+        self._configured: frozenset[str] = frozenset()
+
+    def configure(self, names: Iterable[str]) -> None:
+        """These never fold; the ones of before no longer do so for free."""
+        self._configured = frozenset(bounded(name) for name in names)
+
+    def is_configured(self, label: str) -> bool:
+        """Whether the label value is one that the operator named."""
+        return label in self._configured
 
     def fold(self, text: str) -> str:
         """The label value for `text`."""
         name = bounded(text)
-        if name in self._names:
+        if name in self._names or name in self._configured:
             return name
         if len(self._names) >= self._limit:
             return OTHER

@@ -4,7 +4,7 @@ Names, labels and buckets are the reference picker's (`llm_d_epp_*`); what it do
 costs one look-up of its row and a few additions. Rows are bounded in number, their labels in length (`labels`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stellwerk.model.reason import Reason
 from stellwerk.model.report import Report, Usage
@@ -15,7 +15,7 @@ from stellwerk.telemetry.render import Family, Histogram, gauge
 
 MAX_MODELS = 1000
 MAX_FAIRNESS_IDS = 1000
-MAX_ROWS = 2000
+MAX_ROWS = 1000
 """Combinations of model, target, tenant and priority. A row is up to 200 lines of the page."""
 MAX_UNRESOLVED = 100
 """Names that clients asked for and nobody serves: few, so that they cannot displace those that exist."""
@@ -177,6 +177,10 @@ class Meters:
         if report.is_stream and report.status == 200:
             self._calibrate(row, report)
 
+    def configured(self, models: Iterable[str]) -> None:
+        """Public names and targets that the objects name: these never become `other`."""
+        self._models.configure(models)
+
     def mismatched(self, pool: str) -> None:
         """An answer came from another endpoint than the one picked."""
         self._mismatches[pool] = self._mismatches.get(pool, 0) + 1
@@ -277,12 +281,19 @@ class Meters:
         row = self._rows_by_labels.get(labels)
         if row is None:
             if len(self._rows_by_labels) >= MAX_ROWS:
-                labels = (OTHER, OTHER, OTHER, OTHER)
+                labels = self._folded(labels)
             row = self._rows_by_labels.setdefault(labels, _Row(labels))
         key = (trace.public_model, trace.target_model, fairness_id, trace.priority)
         if OTHER not in labels and sum(len(part) for part in key[:3] if part is not None) <= _MAX_KEY_LENGTH:
             self._rows[key] = row
         return row
+
+    def _folded(self, labels: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
+        """When all rows are taken: a configured model keeps a row for all tenants together, the rest shares one."""
+        model, target, _, priority = labels
+        if self._models.is_configured(model) and (target == model or self._models.is_configured(target)):
+            return (model, target, OTHER, priority)
+        return (OTHER, OTHER, OTHER, OTHER)
 
     def _first_pick(self, key: tuple[str | None, str]) -> None:
         if len(self._picked) >= MAX_PICKED:
