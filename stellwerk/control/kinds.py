@@ -1,0 +1,332 @@
+"""The objects as types: every field, default, bound and rule of every kind, once; `schema` checks against them.
+
+Bounds and messages are those of the CustomResourceDefinitions (Gateway API Inference Extension v1.6 and v0.3, llm-d
+router v0.10), so that a file that is right here is right in a cluster. `EndpointPickerConfig` stands in `picker`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+
+from stellwerk.model.catalog import FailureMode
+
+POOL_GROUP = "inference.networking.k8s.io"
+LEGACY_GROUP = "inference.networking.x-k8s.io"
+ROUTER_GROUP = "llm-d.ai"
+OWN_GROUP = "stellwerk.dev"
+POOL_REF_GROUPS = frozenset({POOL_GROUP, LEGACY_GROUP, ROUTER_GROUP})
+"""Groups under which references name a pool; CustomResourceDefinitions of different ages default to different ones."""
+
+SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+SUBDOMAIN_WORDS = "a DNS name: lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$"
+)
+LABEL_KEY_WORDS = (
+    "a label key: up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends; "
+    "a DNS name and '/' may come before"
+)
+LABEL_VALUE_WORDS = "a label value: letters, digits, '-', '_' and '.', with a letter or digit at both ends, or empty"
+
+Name = Annotated[str, Meta(min_length=1, max_length=253, pattern=SUBDOMAIN, extra={"is": SUBDOMAIN_WORDS})]
+Namespace = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        extra={"is": "a namespace: lower-case letters, digits and '-', with a letter or digit at both ends"},
+    ),
+]
+LabelKey = Annotated[str, Meta(min_length=1, max_length=253, pattern=LABEL_KEY, extra={"is": LABEL_KEY_WORDS})]
+AnyLabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=LABEL_KEY, extra={"is": LABEL_KEY_WORDS})]
+LabelValue = Annotated[
+    str,
+    Meta(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$", extra={"is": LABEL_VALUE_WORDS}),
+]
+Group = Annotated[
+    str,
+    Meta(max_length=253, pattern=rf"^$|{SUBDOMAIN}", extra={"is": 'an API group: a DNS name, or "" for core'}),
+]
+KindName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$",
+        extra={"is": "a kind: letters, digits and '-', starting with a letter"},
+    ),
+]
+ReferentName = Annotated[str, Meta(min_length=1, max_length=253)]
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Weight = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class Metadata(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """ObjectMeta, as `kubectl get -o yaml` writes it. What is not used here is accepted and ignored."""
+
+    name: Name
+    namespace: Namespace = "default"
+    labels: dict[AnyLabelKey, LabelValue] = {}
+    annotations: dict[AnyLabelKey, str] = {}
+    creation_timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+    uid: str = ""
+    generation: int | None = None
+    resource_version: str | None = None
+    generate_name: Any = None
+    self_link: Any = None
+    deletion_timestamp: Any = None
+    deletion_grace_period_seconds: Any = None
+    owner_references: Any = None
+    finalizers: Any = None
+    managed_fields: Any = None
+
+
+class ReadObject(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What all kinds share. `status` is a controller's to write and not read here."""
+
+    api_version: str
+    kind: str
+    metadata: Metadata
+    status: Any = None
+
+    @property
+    def full_name(self) -> str:
+        """`namespace/name`."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def shown_name(self) -> str:
+        """The name for messages, without the namespace if that is `default`."""
+        return self.metadata.name if self.metadata.namespace == "default" else self.full_name
+
+    @property
+    def group(self) -> str:
+        """The API group."""
+        return self.api_version.rpartition("/")[0]
+
+
+class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Labels that must all be there."""
+
+    match_labels: Annotated[dict[LabelKey, LabelValue], Meta(min_length=1, max_length=64)]
+
+
+class Port(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A port of a picker or model server."""
+
+    number: PortNumber
+
+
+class AppProtocol(Enum):
+    """What the model servers speak."""
+
+    HTTP = "http"
+    H2C = "kubernetes.io/h2c"
+
+
+class EndpointPickerRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A picker in a cluster, named by an InferencePool v1. Only `failure_mode` matters to a picker of our own."""
+
+    name: ReferentName
+    group: Group = ""
+    kind: KindName = "Service"
+    port: Port | None = None
+    failure_mode: FailureMode = FailureMode.CLOSE
+
+
+class PoolSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`spec` of InferencePool v1. Every selected server is one endpoint per target port."""
+
+    selector: Selector
+    target_ports: Annotated[
+        tuple[Port, ...],
+        Meta(min_length=1, max_length=8, extra_json_schema={"x-kubernetes-list-type": "atomic"}),
+    ]
+    app_protocol: AppProtocol = AppProtocol.HTTP
+    endpoint_picker_ref: EndpointPickerRef | None = None
+
+
+class InferencePool(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """`inference.networking.k8s.io/v1` InferencePool."""
+
+    spec: PoolSpec
+
+
+class ExtensionRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A picker in a cluster, named by an InferencePool v1alpha2."""
+
+    name: ReferentName
+    group: Group = ""
+    kind: KindName = "Service"
+    port_number: PortNumber | None = None
+    failure_mode: FailureMode = FailureMode.CLOSE
+
+
+class OldPoolSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`spec` of InferencePool v1alpha2: a plain map of labels and one port."""
+
+    selector: dict[LabelKey, LabelValue]
+    target_port_number: PortNumber
+    extension_ref: ExtensionRef
+
+
+class OldInferencePool(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """`inference.networking.x-k8s.io/v1alpha2` InferencePool."""
+
+    spec: OldPoolSpec
+
+
+class OldPoolRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The pool of an InferenceModel, in its own namespace."""
+
+    name: ReferentName
+    group: Group = LEGACY_GROUP
+    kind: KindName = "InferencePool"
+
+
+class PoolRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The pool of an objective or rewrite, in its own namespace."""
+
+    name: ReferentName
+    group: Group = POOL_GROUP
+    kind: KindName = "InferencePool"
+
+
+class Criticality(Enum):
+    """How much an InferenceModel matters."""
+
+    CRITICAL = "Critical"
+    STANDARD = "Standard"
+    SHEDDABLE = "Sheddable"
+
+
+class TargetModel(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A model or adapter as the servers name it, and its share of the sum of weights."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    weight: Weight | None = None
+
+
+class ModelSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`spec` of InferenceModel. Without targets the servers know the model by its public name."""
+
+    model_name: Annotated[str, Meta(min_length=1, max_length=256)]
+    pool_ref: OldPoolRef
+    criticality: Criticality | None = None
+    target_models: Annotated[tuple[TargetModel, ...], Meta(max_length=10)] = ()
+
+
+class InferenceModel(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """`inference.networking.x-k8s.io/v1alpha2` InferenceModel."""
+
+    spec: ModelSpec
+
+
+class ObjectiveSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`spec` of InferenceObjective. A priority that is not set is 0; a negative one may be shed."""
+
+    pool_ref: PoolRef
+    priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+
+
+class InferenceObjective(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """`llm-d.ai/v1alpha2` or `inference.networking.x-k8s.io/v1alpha2` InferenceObjective."""
+
+    spec: ObjectiveSpec
+
+
+class MatchType(Enum):
+    """How a model name is compared."""
+
+    EXACT = "Exact"
+
+
+class ModelMatch(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A model name as the client writes it."""
+
+    value: Annotated[str, Meta(min_length=1)]
+    type: MatchType = MatchType.EXACT
+
+
+class Match(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """One of the alternatives of a rule."""
+
+    model: ModelMatch
+
+
+class RewriteTarget(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The name that is written into the request, and its share of the sum of weights."""
+
+    model_rewrite: Annotated[str, Meta(min_length=1)]
+    weight: Weight | None = None
+
+
+class RewriteRule(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Matches are alternatives; a rule without any matches every model."""
+
+    targets: Annotated[tuple[RewriteTarget, ...], Meta(min_length=1)]
+    matches: tuple[Match, ...] = ()
+
+
+class RewriteSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`spec` of InferenceModelRewrite."""
+
+    pool_ref: PoolRef
+    rules: tuple[RewriteRule, ...]
+
+
+class InferenceModelRewrite(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """`llm-d.ai/v1alpha2` or `inference.networking.x-k8s.io/v1alpha2` InferenceModelRewrite."""
+
+    spec: RewriteSpec
+
+
+class Engine(Enum):
+    """Whose metrics a model server speaks."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    TRTLLM_SERVE = "trtllm-serve"
+    TRITON_TENSORRT_LLM = "triton-tensorrt-llm"
+    TRITON = "triton"
+
+
+class ServerSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`spec` of ModelServer. Without ports those of the pool hold."""
+
+    address: Annotated[str, Meta(min_length=1, max_length=253)]
+    ports: Annotated[tuple[PortNumber, ...], Meta(min_length=1, max_length=8)] | None = None
+    engine: Engine = Engine.VLLM
+
+
+class ModelServer(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """`stellwerk.dev/v1alpha1` ModelServer: stands in for a Pod where there are none."""
+
+    spec: ServerSpec
+
+
+class PoolImport(ReadObject, frozen=True, rename="camel", kw_only=True):
+    """InferencePoolImport: known, and without effect here."""
+
+    spec: Any = field(default=None)
+
+
+Pool = InferencePool | OldInferencePool
+
+KINDS: Mapping[tuple[str, str], type[ReadObject]] = {
+    (f"{POOL_GROUP}/v1", "InferencePool"): InferencePool,
+    (f"{LEGACY_GROUP}/v1alpha2", "InferencePool"): OldInferencePool,
+    (f"{LEGACY_GROUP}/v1alpha2", "InferenceModel"): InferenceModel,
+    (f"{ROUTER_GROUP}/v1alpha2", "InferenceObjective"): InferenceObjective,
+    (f"{LEGACY_GROUP}/v1alpha2", "InferenceObjective"): InferenceObjective,
+    (f"{ROUTER_GROUP}/v1alpha2", "InferenceModelRewrite"): InferenceModelRewrite,
+    (f"{LEGACY_GROUP}/v1alpha2", "InferenceModelRewrite"): InferenceModelRewrite,
+    (f"{OWN_GROUP}/v1alpha1", "ModelServer"): ModelServer,
+    (f"{LEGACY_GROUP}/v1alpha1", "InferencePoolImport"): PoolImport,
+}
+"""By apiVersion and kind."""

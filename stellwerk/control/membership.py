@@ -1,0 +1,120 @@
+"""Which endpoints a pool has: the ModelServers its selector matches, times their addresses, times their ports."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+from msgspec import Struct
+
+from stellwerk.control.address import literal
+from stellwerk.control.finding import nearest
+from stellwerk.control.intake import Item
+from stellwerk.control.kinds import InferencePool, ModelServer, OldInferencePool, Pool
+from stellwerk.control.remark import Remark
+from stellwerk.model.endpoint import Endpoint
+
+Addresses = Mapping[str, tuple[str, ...]]
+"""DNS name, as the object writes it, to literal addresses. A missing name has not been resolved."""
+
+
+class Members(Struct, frozen=True):
+    """The endpoints of one pool, in a fixed order, and the servers they come from."""
+
+    endpoints: tuple[Endpoint, ...]
+    servers: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+
+
+def selector_of(pool: Pool) -> Mapping[str, str]:
+    """The labels that a server of `pool` must have."""
+    return pool.spec.selector.match_labels if isinstance(pool, InferencePool) else pool.spec.selector
+
+
+def ports_of(pool: Pool) -> tuple[int, ...]:
+    """The ports of servers that name none themselves."""
+    if isinstance(pool, OldInferencePool):
+        return (pool.spec.target_port_number,)
+    return tuple(port.number for port in pool.spec.target_ports)
+
+
+def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]], addresses: Addresses) -> Members:
+    """What `pool` selects out of `servers`, which are sorted by age. Of two servers with one address the older counts:
+    the proxy reports who answered by address."""
+    wanted = selector_of(pool)
+    remarks: list[Remark] = []
+    found: dict[str, Endpoint] = {}
+    selected: list[str] = []
+    for server_item, server in servers:
+        if server.metadata.namespace != pool.metadata.namespace or not _matches(wanted, server):
+            continue
+        selected.append(server.full_name)
+        for endpoint in endpoints_of(server, ports_of(pool), addresses):
+            first = found.setdefault(endpoint.address, endpoint)
+            if first is not endpoint:
+                message = f"{endpoint.address} is the address of ModelServer {first.server} too: only that one is used"
+                remarks.append(Remark(server_item, ("spec", "address"), message))
+    if not selected:
+        text = f'pool "{pool.shown_name}" selects no ModelServer: {_why_none(pool, wanted, servers)}'
+        remarks.append(Remark(item, ("spec", "selector"), text))
+    ordered = sorted(found.values(), key=lambda endpoint: (endpoint.server, endpoint.host, endpoint.rank))
+    return Members(tuple(ordered), tuple(selected), tuple(remarks))
+
+
+def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Addresses) -> Iterator[Endpoint]:
+    """One endpoint per address and port. Behind a DNS name every address is a server of its own, and named by it."""
+    written = server.spec.address
+    own = literal(written)
+    for host in (own,) if own is not None else addresses.get(written, ()):
+        suffix = "" if own is not None else f"@[{host}]" if ":" in host else f"@{host}"
+        for rank, port in enumerate(server.spec.ports or pool_ports):
+            yield Endpoint(
+                key=f"{server.full_name}{suffix}:{port}",
+                server=f"{server.metadata.name}{suffix}",
+                namespace=server.metadata.namespace,
+                host=host,
+                port=port,
+                engine=server.spec.engine.value,
+                labels=server.metadata.labels,
+                uid=_uid(server, host),
+                rank=rank,
+            )
+
+
+def _uid(server: ModelServer, host: str) -> str:
+    """The object's own, else one that changes with what makes it another server."""
+    if server.metadata.uid:
+        return f"{server.metadata.uid}@{host}"
+    identity = "\n".join((server.full_name, host, server.spec.engine.value))
+    return blake2b(identity.encode(), digest_size=8).hexdigest()
+
+
+def _matches(wanted: Mapping[str, str], server: ModelServer) -> bool:
+    """An empty selector selects nothing, as that of a Service."""
+    labels = server.metadata.labels
+    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _why_none(pool: Pool, wanted: Mapping[str, str], servers: Iterable[tuple[Item, ModelServer]]) -> str:
+    """The end of the remark on an empty pool: what is nearest to what it wants."""
+    if not wanted:
+        return "its selector is empty"
+    text = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
+    here = [server for _, server in servers if server.metadata.namespace == pool.metadata.namespace]
+    elsewhere = [server for _, server in servers if server.metadata.namespace != pool.metadata.namespace]
+    for server in elsewhere:
+        if _matches(wanted, server):
+            return f"{server.full_name} has the labels {text}, but a pool selects in its own namespace only"
+    if not here:
+        return f"there is none in namespace {pool.metadata.namespace}"
+    close = _nearest_labels(wanted, here)
+    return f"no object has the labels {text}" + (f" (nearest: {close})" if close else "")
+
+
+def _nearest_labels(wanted: Mapping[str, str], servers: Sequence[ModelServer]) -> str | None:
+    """The labels of the server that is closest to `wanted`, as far as they speak about the same keys."""
+    existing = {f"{key}={value}" for server in servers for key, value in server.metadata.labels.items()}
+    missing = [f"{key}={value}" for key, value in sorted(wanted.items()) if f"{key}={value}" not in existing]
+    if not missing:
+        most = max(servers, key=lambda server: (len(wanted.items() & server.metadata.labels.items()), server.full_name))
+        return ",".join(f"{key}={value}" for key, value in sorted(most.metadata.labels.items()))
+    close = [found for label in missing if (found := nearest(label, sorted(existing)))]
+    return ",".join(dict.fromkeys(close)) or None

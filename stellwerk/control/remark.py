@@ -1,0 +1,65 @@
+"""What `reconcile` says about single objects: conditions for their status, remarks for whoever wrote them."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from stellwerk.control.finding import Path
+from stellwerk.control.intake import Item
+
+
+class Remark(Struct, frozen=True):
+    """Something odd about one object that is valid by itself."""
+
+    item: Item
+    path: Path
+    message: str
+
+
+class Condition(Struct, frozen=True):
+    """A status condition with upstream's types and reasons; the edge adds the time of the transition."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+class ObjectStatus(Struct, frozen=True):
+    """The conditions of one object."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    conditions: tuple[Condition, ...]
+
+
+def status_of(item: Item, condition: Condition) -> ObjectStatus:
+    """The status of one object that has one condition."""
+    read = item.object
+    return ObjectStatus(read.api_version, read.kind, read.metadata.namespace, read.metadata.name, (condition,))
+
+
+def accepted(message: str = "") -> Condition:
+    """The object is in effect."""
+    return Condition("Accepted", "True", "Accepted", message)
+
+
+def pending(message: str) -> Condition:
+    """The object waits for another."""
+    return Condition("Accepted", "Unknown", "Pending", message)
+
+
+def refused(reason: str, message: str) -> Condition:
+    """The object is not in effect."""
+    return Condition("Accepted", "False", reason, message)
+
+
+def seniority(item: Item) -> tuple[bool, datetime | None, str, int, tuple[str | int, ...], str, str]:
+    """Sort key, oldest first. Objects without a time of creation come after those with one, in the order in which
+    their files sort and their documents stand; the name decides what is left."""
+    created = item.object.metadata.creation_timestamp
+    origin = item.origin
+    place = (origin.file, origin.index, origin.root)
+    return (created is None, created, *place, item.object.full_name, item.object.api_version)
