@@ -1,0 +1,158 @@
+"""`grpc.health.v1.Health`: is this service serving? Its two messages are small enough to be read and written by hand."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from stellwerk.edge.grpc.service import Call, Handler, Service
+from stellwerk.edge.grpc.status import GrpcError, Status
+
+CHECK: Final = "/grpc.health.v1.Health/Check"
+WATCH: Final = "/grpc.health.v1.Health/Watch"
+
+_SERVING: Final = b"\x08\x01"
+"""HealthCheckResponse{status: SERVING}, field 1 as a varint."""
+_NOT_SERVING: Final = b"\x08\x02"
+_SERVICE_UNKNOWN: Final = b"\x08\x03"
+_MAX_NAME_BYTES: Final = 256
+_MAX_UNSENT_BYTES: Final = 4096
+
+
+class Health:
+    """What this process says about its services. The empty name is the server as a whole."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, bytes] = {}
+        self._watchers: dict[str, set[Call]] = {}
+
+    def set(self, service: str, is_serving: bool) -> None:
+        """State whether `service` (`package.Service`, or empty) is serving; watchers are told when that is news."""
+        state = _SERVING if is_serving else _NOT_SERVING
+        if self._states.get(service) == state:
+            return
+        self._states[service] = state
+        for call in tuple(self._watchers.get(service, ())):
+            if call.unsent_bytes > _MAX_UNSENT_BYTES:
+                call.finish(Status.RESOURCE_EXHAUSTED, "the watcher does not read")
+            else:
+                call.send(state)
+
+    def services(self) -> Mapping[str, Service]:
+        """Both methods by their paths, for `GrpcServer`."""
+        return {CHECK: self._check, WATCH: self._watch}
+
+    def _check(self, call: Call) -> Handler:
+        return _Check(self, call)
+
+    def _watch(self, call: Call) -> Handler:
+        return _Watch(self, call)
+
+    def state(self, service: str) -> bytes | None:
+        """HealthCheckResponse of a service; None when nothing was ever said about it."""
+        return self._states.get(service)
+
+    def follow(self, service: str, call: Call) -> None:
+        """Tell `call` the state now and whenever it changes."""
+        self._watchers.setdefault(service, set()).add(call)
+        call.send(self._states.get(service, _SERVICE_UNKNOWN))
+
+    def unfollow(self, service: str, call: Call) -> None:
+        """The call is over."""
+        watchers = self._watchers.get(service)
+        if watchers is not None:
+            watchers.discard(call)
+            if not watchers:
+                del self._watchers[service]
+
+
+class _Check:
+    """One Check."""
+
+    def __init__(self, health: Health, call: Call) -> None:
+        self._health = health
+        self._call = call
+
+    def on_message(self, message: bytes) -> None:
+        state = self._health.state(_service_name(message))
+        if state is None:
+            raise GrpcError(Status.NOT_FOUND, "unknown service")
+        self._call.send(state)
+        self._call.finish()
+
+    def on_half_close(self) -> None:
+        raise GrpcError(Status.INTERNAL, "Check takes one request")
+
+    def on_closed(self) -> None:
+        pass
+
+
+class _Watch:
+    """One Watch; lasts until the peer ends it."""
+
+    def __init__(self, health: Health, call: Call) -> None:
+        self._health = health
+        self._call = call
+        self._name: str | None = None
+
+    def on_message(self, message: bytes) -> None:
+        if self._name is not None:
+            raise GrpcError(Status.INVALID_ARGUMENT, "Watch takes one request")
+        name = _service_name(message)
+        self._name = name
+        self._health.follow(name, self._call)
+
+    def on_half_close(self) -> None:
+        if self._name is None:
+            raise GrpcError(Status.INTERNAL, "Watch takes one request")
+
+    def on_closed(self) -> None:
+        if self._name is not None:
+            self._health.unfollow(self._name, self._call)
+
+
+def _service_name(message: bytes) -> str:
+    """`HealthCheckRequest.service`, field 1; unknown fields are skipped, the last occurrence counts, as in protobuf."""
+    name = b""
+    pos = 0
+    while pos < len(message):
+        tag, pos = _varint(message, pos)
+        field, wire = tag >> 3, tag & 7
+        start = pos
+        if wire == 0:
+            _, pos = _varint(message, pos)
+        elif wire == 1:
+            pos += 8
+        elif wire == 2:
+            size, start = _varint(message, pos)
+            pos = start + size
+        elif wire == 5:
+            pos += 4
+        else:
+            raise _unreadable()
+        if pos > len(message) or field == 0:
+            raise _unreadable()
+        if field == 1 and wire == 2:
+            name = message[start:pos]
+    if len(name) > _MAX_NAME_BYTES:
+        raise GrpcError(Status.INVALID_ARGUMENT, f"a service name takes at most {_MAX_NAME_BYTES} bytes")
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise _unreadable() from None
+
+
+def _varint(message: bytes, pos: int) -> tuple[int, int]:
+    """A number and where the rest begins."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if pos >= len(message):
+            break
+        byte = message[pos]
+        pos += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, pos
+    raise _unreadable()
+
+
+def _unreadable() -> GrpcError:
+    return GrpcError(Status.INVALID_ARGUMENT, "not a HealthCheckRequest")

@@ -1,0 +1,92 @@
+"""One call on one connection: the state both directions keep about it, and what its handler may do with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from stellwerk.edge.grpc.head import Head
+from stellwerk.edge.grpc.service import Handler
+from stellwerk.edge.grpc.status import Status
+
+if TYPE_CHECKING:
+    from stellwerk.edge.grpc.connection import Connection
+
+
+class Stream:
+    """A `service.Call`. State is written by `Connection`, `Intake` and `Outflow` only, each its own part."""
+
+    __slots__ = (
+        "body",
+        "connection",
+        "content_left",
+        "ending",
+        "handler",
+        "has_answered",
+        "held",
+        "id",
+        "is_over",
+        "is_paused",
+        "is_peer_done",
+        "metadata",
+        "need",
+        "opened_at",
+        "outbox",
+        "path",
+        "prefix",
+        "receive_window",
+        "reserved",
+        "send_window",
+        "unsent_bytes",
+    )
+
+    def __init__(
+        self, connection: Connection, stream_id: int, head: Head, receive_window: int, send_window: int, now: float
+    ) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.path = head.path
+        self.metadata = head.fields
+        self.opened_at = now
+        self.handler: Handler | None = None
+        """The edge's: who is told about this call."""
+        self.is_over = False
+        self.is_peer_done = False
+        self.content_left = head.content_bytes
+
+        self.receive_window = receive_window
+        self.is_paused = False
+        self.prefix = b""
+        """What has come of an unfinished message, while it is less than the five bytes of its prefix."""
+        self.body: bytearray | None = None
+        """What has come of an unfinished message after its prefix."""
+        self.need = 0
+        """Bytes of the unfinished message's body, once its prefix is known."""
+        self.held = 0
+        """Bytes of the unfinished message, prefix included."""
+        self.reserved = 0
+        """What `Intake` has set aside for the unfinished message."""
+
+        self.send_window = send_window
+        self.has_answered = False
+        """Response headers are written."""
+        self.outbox: deque[bytes | memoryview] | None = None
+        self.unsent_bytes = 0
+        self.ending: tuple[Status, str] | None = None
+        """Set by `finish`; trailers follow once the outbox is empty."""
+
+    def send(self, *messages: bytes) -> None:
+        if self.ending is None and not self.is_over:
+            self.connection.send(self, messages)
+
+    def finish(self, status: Status = Status.OK, message: str = "") -> None:
+        if self.ending is None and not self.is_over:
+            self.connection.finish(self, status, message)
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def resume(self) -> None:
+        if self.is_paused and not self.is_over:
+            self.is_paused = False
+            self.connection.resume(self)
