@@ -14,6 +14,7 @@ import watchfiles
 from stellwerk.edge.objects.files import files_of
 
 log = logging.getLogger("stellwerk.objects")
+logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it logs every notification
 
 RETRY_SECONDS = 60.0
 
