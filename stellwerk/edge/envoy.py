@@ -247,8 +247,8 @@ async def drain(admin: EnvoyAdmin, seconds: float, poll_seconds: float = 0.05) -
         await admin.post("/healthcheck/fail")
         await admin.post("/drain_listeners")
         async with asyncio.timeout(seconds):
-            while await admin.active_requests():
-                await asyncio.sleep(poll_seconds)  # noqa: ASYNC110 - Envoy tells no event
+            while await admin.active_requests():  # noqa: ASYNC110 - Envoy sends no event
+                await asyncio.sleep(poll_seconds)
     except TimeoutError:
         return False
     except (OSError, aiohttp.ClientError):

@@ -3,9 +3,10 @@
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import early_strip, identity_strip
 from stellwerk.control.envoy.picker import access_log, ext_proc_filter
-from stellwerk.control.envoy.replies import local_replies
-from stellwerk.control.envoy.routes import ROUTES, silence_filter
+from stellwerk.control.envoy.replies import TUNNEL, local_replies
+from stellwerk.control.envoy.routes import ROUTES
 from stellwerk.control.envoy.settings import EnvoySettings
+from stellwerk.control.envoy.silence import silence_filter
 from stellwerk.control.envoy.usage import usage_filter
 
 LISTENER = "stellwerk"
@@ -36,6 +37,7 @@ def http_filters(settings: EnvoySettings) -> list[Document]:
     `buffer` stands before ext_proc: the picker never waits for a slow upload, and the body limit is Envoy's.
     """
     filters = [
+        doorman(),
         extension(
             "envoy.filters.http.buffer",
             "envoy.extensions.filters.http.buffer.v3.Buffer",
@@ -51,6 +53,20 @@ def http_filters(settings: EnvoySettings) -> list[Document]:
         ),
     ]
     return [identity_strip(settings.trusted_sources), *filters] if settings.trusted_sources else filters
+
+
+def doorman() -> Document:
+    """Refuses CONNECT at the headers; the buffer filter would wait for the end of a tunnel.
+
+    The policy's name reaches `replies.py` in the response code details.
+    """
+    connect = {"header": {"name": ":method", "string_match": {"exact": "CONNECT"}}}
+    policies = {TUNNEL: {"permissions": [connect], "principals": [{"any": True}]}}
+    return extension(
+        "envoy.filters.http.rbac",
+        "envoy.extensions.filters.http.rbac.v3.RBAC",
+        rules={"action": "DENY", "policies": policies},
+    )
 
 
 def _connection_manager(settings: EnvoySettings) -> Document:
@@ -82,7 +98,11 @@ def _edge_hardening(settings: EnvoySettings) -> Document:
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "server_header_transformation": "PASS_THROUGH",
-        "http_protocol_options": {"ignore_http_11_upgrade": [{"prefix": "h2c"}]},
+        "http_protocol_options": {
+            "accept_http_10": True,
+            "default_host_for_http_10": "localhost",
+            "ignore_http_11_upgrade": [{"prefix": "h2c"}],
+        },
         "http2_protocol_options": {
             "max_concurrent_streams": 256,
             "initial_stream_window_size": 256 * 1024,

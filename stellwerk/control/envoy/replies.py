@@ -1,7 +1,8 @@
 """What Envoy says by itself, in the words of the client's API: JSON as OpenAI sends it, as Anthropic on /v1/messages.
 
 Answers of model servers are never touched, and neither are those that the picker gave: this is about what Envoy makes
-up (a body too large, no server reached, a silent picker). The first row that fits speaks.
+up (a body too large, no server reached, a silent picker). The first row that fits speaks; the picker's own answers
+carry none of these details, so no row fits them.
 """
 
 from msgspec import Struct
@@ -9,6 +10,15 @@ from msgspec import Struct
 from stellwerk.control.envoy.document import Document, extension
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.reason import Reason
+
+TUNNEL = "tunnel"
+"""Name of the doorman's policy (`listener.doorman`)."""
+
+_NOT_HTTP = (
+    "(response.code_details.startsWith('http1.') || response.code_details.startsWith('http2.') || "
+    "response.code_details in ['missing_host_header', 'path_normalization_failed', 'low_version', "
+    "'request_headers_too_large', 'missing_path_rejected', 'absolute_path_rejected'])"
+)
 
 
 class Reply(Struct, frozen=True):
@@ -25,7 +35,13 @@ class Reply(Struct, frozen=True):
 
 
 def table(settings: EnvoySettings) -> list[Reply]:
-    """All kinds, most specific first."""
+    """All kinds; their conditions exclude each other."""
+    return [*_of_the_request(settings), *_of_the_picker(settings), *_of_the_servers(settings)]
+
+
+def _of_the_request(settings: EnvoySettings) -> list[Reply]:
+    bad: tuple[str, str] = ("invalid_request_error", "invalid_request_error")
+    protocol = "this gateway does not switch protocols: send the request without an Upgrade header, and not as CONNECT"
     return [
         _as(
             Reason.BODY_TOO_LARGE,
@@ -33,45 +49,19 @@ def table(settings: EnvoySettings) -> list[Reply]:
             f"the request body is longer than {settings.max_body_bytes} bytes, the limit of this gateway "
             "(--max-body-bytes)",
         ),
+        _as(Reason.UNSUPPORTED, _details("upgrade_failed", f"rbac_access_denied_matched_policy[{TUNNEL}]"), protocol),
         Reply(
-            f"{_details('direct_response')} && response.code == 504",
-            "picker_timeout",
-            "timeout_error",
-            "timeout_error",
-            f"the gateway's endpoint picker did not answer within {settings.message_seconds:g} s, and this model's "
-            "pool is FailClose: try again",
-            retry_after_seconds=1,
+            "response.code == 431 && " + _NOT_HTTP,
+            "headers_too_large",
+            *bad,
+            "the request headers are too many or too long (%RESPONSE_CODE_DETAILS%): at most 100 of them and 60 KiB",
         ),
+        Reply(_NOT_HTTP, "invalid_http", *bad, "the request is not valid HTTP (%RESPONSE_CODE_DETAILS%)"),
         Reply(
-            _details("direct_response"),
-            "picker_unavailable",
-            "server_error",
-            "api_error",
-            "the gateway's endpoint picker is not available, and this model's pool is not FailOpen: try again",
-            retry_after_seconds=1,
-        ),
-        _as(Reason.NO_ENDPOINTS, _details("no_healthy_upstream"), "no model server of this pool is known"),
-        _as(Reason.NO_POOL, _details("cluster_not_found"), "this model's pool is not ready yet: try again"),
-        Reply(
-            "response.code_details.startsWith('upstream_reset_before_response_started')",
-            "upstream_unreachable",
-            "server_error",
-            "api_error",
-            "the model server could not be reached, or closed the connection before it answered",
-            retry_after_seconds=1,
-        ),
-        Reply(
-            "response.code == 504",
-            Reason.DEADLINE.value,
-            "timeout_error",
-            "timeout_error",
-            f"the model server sent nothing for {settings.upstream_idle_seconds:g} s",
-        ),
-        Reply(
-            "response.code == 408",
+            "response.code == 408 && "
+            + _details("request_overall_timeout", "request_header_timeout", "stream_idle_timeout"),
             "request_timeout",
-            "invalid_request_error",
-            "invalid_request_error",
+            *bad,
             "the request did not arrive in time (%RESPONSE_CODE_DETAILS%)",
         ),
         Reply(
@@ -82,13 +72,49 @@ def table(settings: EnvoySettings) -> list[Reply]:
             "the gateway is short of memory: try again",
             retry_after_seconds=2,
         ),
+    ]
+
+
+def _of_the_picker(settings: EnvoySettings) -> list[Reply]:
+    waited = f"the gateway's endpoint picker did not answer within {settings.message_seconds:g} s"
+    return [
         Reply(
-            _details("upgrade_failed"),
-            Reason.UNSUPPORTED.value,
-            "invalid_request_error",
-            "invalid_request_error",
-            "this gateway does not switch protocols: send the request without an Upgrade header, and not as CONNECT",
-            status=501,
+            f"{_details('direct_response')} && response.code == 504",
+            "picker_timeout",
+            "timeout_error",
+            "timeout_error",
+            f"{waited}, and no pool that is FailOpen serves this model: try again",
+            retry_after_seconds=1,
+        ),
+        Reply(
+            f"{_details('direct_response')} && response.code == 503",
+            "picker_unavailable",
+            "server_error",
+            "api_error",
+            "the gateway's endpoint picker is not available, and no pool that is FailOpen serves this model: try again",
+            retry_after_seconds=1,
+        ),
+    ]
+
+
+def _of_the_servers(settings: EnvoySettings) -> list[Reply]:
+    return [
+        _as(Reason.NO_ENDPOINTS, _details("no_healthy_upstream"), "this model's pool has no model server: try again"),
+        _as(Reason.NO_POOL, _details("cluster_not_found"), "this model's pool is not ready yet: try again"),
+        Reply(
+            "response.code == 503 && response.code_details.startsWith('upstream_reset_before_response_started')",
+            "upstream_unreachable",
+            "server_error",
+            "api_error",
+            "the model server could not be reached, or closed the connection before it answered",
+            retry_after_seconds=1,
+        ),
+        Reply(
+            "response.code == 504 && " + _details("stream_idle_timeout", "upstream_response_timeout"),
+            Reason.DEADLINE.value,
+            "timeout_error",
+            "timeout_error",
+            f"the model server sent nothing for {settings.upstream_idle_seconds:g} s",
         ),
     ]
 
@@ -116,8 +142,8 @@ def _as(reason: Reason, when: str, message: str) -> Reply:
     )
 
 
-def _details(text: str) -> str:
-    return f"response.code_details == '{text}'"
+def _details(*texts: str) -> str:
+    return f"response.code_details in [{', '.join(map(repr, texts))}]"
 
 
 def _openai(reply: Reply) -> Document:

@@ -9,44 +9,15 @@ when the picker was asked and did not answer in time.
 from collections.abc import Iterable
 
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
-from stellwerk.control.envoy.headers import POOL_HEADER, skipped_when
+from stellwerk.control.envoy.headers import POOL_HEADER
 from stellwerk.control.envoy.picker import FILTER
 from stellwerk.control.envoy.settings import EnvoySettings
+from stellwerk.control.envoy.silence import MODEL, NAMESPACE
 from stellwerk.model.catalog import Catalog, FailureMode
 
 ROUTES = "stellwerk"
 """Name of the route configuration."""
-SILENT_NAMESPACE = "stellwerk.silent"
-"""Dynamic metadata that exists only while the picker is silent."""
-_MODEL = "model"
 _ANY: Document = {"prefix": "/"}
-
-
-def silence_filter() -> Document:
-    """Reads the model's name out of the body, if the picker set no pool; costs one header look-up if it did.
-
-    Whatever the body is, it leaves a value behind, which makes Envoy choose the route again.
-    """
-    here: Document = {"metadata_namespace": SILENT_NAMESPACE, "key": _MODEL}
-    unknown = {**here, "value": ""}
-    rule = {
-        "selectors": [{"key": "model"}],
-        "on_present": {**here, "type": "STRING"},
-        "on_missing": unknown,
-        "on_error": unknown,
-    }
-    read = extension(
-        "envoy.filters.http.json_to_metadata",
-        "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
-        request_rules={
-            "rules": [rule],
-            "allow_empty_content_type": True,
-            "allow_content_types_regex": {"regex": ".*"},
-        },
-    )
-    pool = extension("pool", "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=POOL_HEADER)
-    anything = {"safe_regex": {"google_re2": {}, "regex": ".+"}}
-    return skipped_when("stellwerk.silence", read, {"input": pool, "value_match": anything})
 
 
 def route_configuration(catalog: Catalog, settings: EnvoySettings) -> Document:
@@ -134,13 +105,13 @@ def _refusal(status: int) -> Document:
 def _named(names: Iterable[str]) -> Document:
     values = [{"string_match": {"exact": name}} for name in names]
     value = values[0] if len(values) == 1 else {"or_match": {"value_matchers": values}}
-    return {"filter": SILENT_NAMESPACE, "path": [{"key": _MODEL}], "value": value}
+    return {"filter": NAMESPACE, "path": [{"key": MODEL}], "value": value}
 
 
 def _undecided() -> Document:
     """Before the picker was asked, Envoy chooses a route for the first time; this one ends that search early."""
     present = {"present_match": True}
-    return {"filter": SILENT_NAMESPACE, "path": [{"key": _MODEL}], "value": present, "invert": True}
+    return {"filter": NAMESPACE, "path": [{"key": MODEL}], "value": present, "invert": True}
 
 
 def _timed_out() -> Document:
