@@ -36,6 +36,9 @@ class Trace(Struct, frozen=True, gc=False):
     totals: Sequence[float] = ()
     ages_seconds: Sequence[float] = ()
     saturation: float | None = None
+    """Of the candidates; measured only where it decides (negative priority)."""
+    saturation_cause: str | None = None
+    """What made it, for people."""
     picked: tuple[str, ...] = ()
     refused: str | None = None
     source: str | None = None
