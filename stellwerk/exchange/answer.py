@@ -46,7 +46,12 @@ class Answer:
         self._max_answer_bytes = max_answer_bytes
         self.status = _status(headers.get(":status", ""))
         self.kind = _kind(headers.get("content-type", ""))
-        self._is_readable = 200 <= self.status < 300 and headers.get("content-encoding", "identity") == "identity"
+        # Announced trailers: a proxy that streams would end with them, and leave no place for what is still held back.
+        self._is_readable = (
+            200 <= self.status < 300
+            and headers.get("content-encoding", "identity") == "identity"
+            and "trailer" not in headers
+        )
         self.size_bytes = 0
         self._restorer: restore.StreamRestorer | None = None
         self._stream_usage: StreamUsage | None = None
@@ -96,7 +101,7 @@ class Answer:
         """Take a chunk; the bytes to pass on for it, which may lag behind until `is_last`."""
         self.size_bytes += len(chunk)
         if self._stream_usage is not None:
-            self._stream_usage.feed(chunk)
+            self._stream_usage.feed(chunk, is_last)
         elif self._parts is not None:
             self._collect(chunk, is_last)
         if self._restorer is None:
@@ -113,7 +118,7 @@ class Answer:
                 self._usage = of_answer(body)
             return body if self._public_model is None else restore.answer(body, self._public_model)
         if self._stream_usage is not None:
-            self._stream_usage.feed(body)
+            self._stream_usage.feed(body, True)
         if self.kind is Kind.EVENTS and self._public_model is not None:
             return restore.StreamRestorer(self._public_model).feed(body, True)
         return body

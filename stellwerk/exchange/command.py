@@ -38,6 +38,9 @@ class Mode(Enum):
     """Envoy's FULL_DUPLEX_STREAMED: the chunks are ours, and every byte has to be sent back."""
 
 
+WHOLE = (Mode.BUFFERED, Mode.BUFFERED_PARTIAL)
+
+
 class Continue(Struct, frozen=True, gc=False):
     """Answer a message without changing anything."""
 

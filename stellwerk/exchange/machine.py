@@ -16,10 +16,9 @@ from msgspec.structs import replace
 
 from stellwerk.exchange import body as body_reader
 from stellwerk.exchange import request_head
-from stellwerk.exchange.answer import Answer, Kind
 from stellwerk.exchange.command import (
+    WHOLE,
     Abort,
-    Adjust,
     Command,
     Commands,
     Continue,
@@ -27,29 +26,22 @@ from stellwerk.exchange.command import (
     Finish,
     Forward,
     Mode,
-    ReplaceBody,
     Reply,
-    SendBody,
     Slot,
 )
 from stellwerk.exchange.head import Head
 from stellwerk.exchange.paths import classify
 from stellwerk.exchange.refusal import Rendered, render, render_answer
+from stellwerk.exchange.response import CONTINUE, ResponseHalf, pieces
 from stellwerk.exchange.rewrite import with_model
 from stellwerk.exchange.settings import ExchangeSettings
 from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
 from stellwerk.model.outcome import Answered, Outcome, Picked, Refused
 from stellwerk.model.reason import Reason
-from stellwerk.model.report import Report
 from stellwerk.model.request import Api
 
-MAX_CHUNK_BYTES = 62_000
-"""Of a body sent back: below the 64 KiB that Envoy's documentation recommends, with room for the envelope."""
-
-_CONTINUE = {slot: (Continue(slot),) for slot in Slot}
 _FINISH = (Finish(),)
 _NO_HEAD = Head(method="POST", path="", headers={}, id="", received_at=0.0)
-_WHOLE = (Mode.BUFFERED, Mode.BUFFERED_PARTIAL)
 
 
 class Phase(Enum):
@@ -64,19 +56,19 @@ class Phase(Enum):
     OVER = "over"
 
 
+_ENDED = (Phase.SILENT, Phase.OVER)
+
+
 class Exchange:
     """One exchange. `next_deadline` is when `expire` wants to be called; `buffered_bytes` what it holds of the body."""
 
     __slots__ = (
-        "_answer",
         "_api",
         "_asked_slot",
         "_body",
         "_chunks",
         "_ends_with_body",
-        "_first_byte_at",
         "_had_trailers",
-        "_has_response_ended",
         "_head",
         "_is_extended",
         "_is_half_closed",
@@ -88,8 +80,7 @@ class Exchange:
         "_picked",
         "_request_bytes",
         "_request_mode",
-        "_response_mode",
-        "_served",
+        "_response",
         "_settings",
         "_steered",
         "_subset",
@@ -100,12 +91,11 @@ class Exchange:
     )
 
     def __init__(self, ticket: int, settings: ExchangeSettings) -> None:
-        own = settings.is_own_proxy
         self._ticket = ticket
         self._settings = settings
         self._phase = Phase.START
-        self._request_mode = Mode.BUFFERED if own else Mode.DUPLEX
-        self._response_mode = Mode.NONE if own else Mode.DUPLEX
+        self._request_mode = Mode.BUFFERED if settings.is_own_proxy else Mode.DUPLEX
+        self._response = ResponseHalf(settings)
         self._head = _NO_HEAD
         self._api = Api.OTHER
         self._subset: tuple[str, ...] | None = None
@@ -124,10 +114,6 @@ class Exchange:
         self._picked: Picked | None = None
         self._is_reserved = False
         self._is_prefilled = False
-        self._answer: Answer | None = None
-        self._has_response_ended = False
-        self._first_byte_at: float | None = None
-        self._served: str | None = None
         self.next_deadline: float | None = None
         self.buffered_bytes = 0
 
@@ -147,7 +133,7 @@ class Exchange:
         """The modes that the proxy works in. Without this call: those of our own Envoy, or those that the endpoint
         picker protocol prescribes to gateways."""
         self._request_mode = request_mode
-        self._response_mode = response_mode
+        self._response.mode = response_mode
 
     def hint(self, subset: tuple[str, ...]) -> None:
         """The proxy restricts the choice. The latest hint before the decision counts; a steering header outranks it."""
@@ -156,7 +142,7 @@ class Exchange:
 
     def serve(self, address: str) -> None:
         """The proxy names the endpoint (`ip:port`) that answered."""
-        self._served = address
+        self._response.served = address
 
     # The request
 
@@ -180,13 +166,13 @@ class Exchange:
             return self._ask(b"", self._api, Slot.REQUEST_HEADERS, now)
         mode = self._request_mode
         if mode is Mode.BUFFERED:
-            return _CONTINUE[Slot.REQUEST_HEADERS]
+            return CONTINUE[Slot.REQUEST_HEADERS]
         if mode is Mode.DUPLEX:
             self._upload_deadline = now + self._settings.upload_seconds
             self.next_deadline = now + self._settings.upload_idle_seconds
             return ()
         if mode is Mode.BUFFERED_PARTIAL:
-            return _CONTINUE[Slot.REQUEST_HEADERS]
+            return CONTINUE[Slot.REQUEST_HEADERS]
         # The body will not be seen before the headers are answered: they alone decide.
         return self._ask(b"", Api.OTHER, Slot.REQUEST_HEADERS, now)
 
@@ -200,7 +186,7 @@ class Exchange:
         if phase is Phase.START and self._request_mode is not Mode.DUPLEX:
             # The proxy is configured not to show headers.
             self._phase = Phase.READING
-            if self._request_mode in _WHOLE:
+            if self._request_mode in WHOLE:
                 return self._take_whole(chunk, now)
             return self._ask(b"", Api.OTHER, Slot.REQUEST_BODY, now)
         if phase in (Phase.PASSED, Phase.SILENT, Phase.OVER):
@@ -251,60 +237,34 @@ class Exchange:
     def response_headers(self, headers: Mapping[str, str], is_last: bool, now: float) -> Commands:
         """`is_last`: the answer has no body. Answers that no model server gave come here too."""
         before = self._overtake(now)
-        if self._phase is Phase.SILENT or self._phase is Phase.OVER:
+        if self._phase in _ENDED:
             return before
-        if self._answer is not None or self._has_response_ended:
+        response = self._response
+        if response.has_started or response.has_ended:
             return self._out_of_order("response headers", now)
-        picked = self._picked
-        public_model = None
-        if picked is not None and picked.target_model != picked.public_model and picked.target_model is not None:
-            public_model = picked.public_model
-        answer = self._answer = Answer(headers, public_model, self._settings.limits.max_answer_bytes)
-        adjust = None if is_last else self._plan_answer(answer, picked)
-        if self._settings.names_served:
-            adjust = replace(adjust or Adjust(), served=self._served or "fail: missing envoy lb metadata")
-        after: Commands = ()
-        if is_last:
-            after = self._end_response(now)
-        elif answer.kind is Kind.JSON:
-            after = self._note_first_byte(now)
-        reply = _CONTINUE[Slot.RESPONSE_HEADERS] if adjust is None else (adjust,)
-        return before + reply + after if before or after else reply
+        return before + response.headers(headers, is_last, self._picked, now) + self._after_response(now)
 
     def response_body(self, chunk: bytes, is_last: bool, now: float) -> Commands:
         """A chunk of the answer, or all of it, by the proxy's mode."""
         before = self._overtake(now)
-        if self._phase is Phase.SILENT or self._phase is Phase.OVER:
+        if self._phase in _ENDED:
             return before
-        if self._has_response_ended:
+        if self._response.has_ended:
             return self._out_of_order("response body", now)
-        if chunk and self._first_byte_at is None:
-            before += self._note_first_byte(now)
-        if self._response_mode is Mode.DUPLEX:
-            passed = chunk if self._answer is None else self._answer.feed(chunk, is_last)
-            reply: Commands = _pieces(Slot.RESPONSE_BODY, passed, is_last)
-        else:
-            is_whole = self._response_mode in _WHOLE
-            reply = self._answer_in_place(chunk, is_last, is_whole)
-            self._has_response_ended = is_whole
-        return before + reply + (self._end_response(now) if is_last else ())
+        return before + self._response.body(chunk, is_last, now) + self._after_response(now)
 
     def response_trailers(self, now: float) -> Commands:
         """Trailers end the answer."""
         before = self._overtake(now)
-        if self._phase is Phase.SILENT or self._phase is Phase.OVER:
+        if self._phase in _ENDED:
             return before
-        if self._response_mode is Mode.DUPLEX and self._answer is not None and not self._has_response_ended:
-            rest = self._answer.feed(b"", True)
-            if rest:
-                before += _pieces(Slot.RESPONSE_BODY, rest, False)
-        return before + _CONTINUE[Slot.RESPONSE_TRAILERS] + self._end_response(now)
+        return before + self._response.trailers() + self._after_response(now)
 
     # The ends
 
     def half_closed(self, now: float) -> Commands:
         """The proxy sends no more messages; it still reads."""
-        if self._phase in (Phase.SILENT, Phase.OVER):
+        if self._phase in _ENDED:
             return ()
         if self._phase is Phase.DECIDING:
             self._is_half_closed = True
@@ -315,7 +275,6 @@ class Exchange:
         """The conversation is over, in whatever way: the answer was delivered, the client left, a process died."""
         commands = self._let_go(now)
         self._phase = Phase.OVER
-        self._answer = None
         return commands
 
     def expire(self, now: float) -> Commands:
@@ -335,7 +294,7 @@ class Exchange:
     def fail(self, now: float) -> Commands:
         """Something in here, or in the engine, is broken: the client hears of it, and nothing stays reserved."""
         commands = self._let_go(now)
-        if self._phase in (Phase.SILENT, Phase.OVER):
+        if self._phase in _ENDED:
             return commands
         return commands + self._refuse(Refused(Reason.INTERNAL, "the gateway made a mistake; its log has the details"))
 
@@ -398,7 +357,7 @@ class Exchange:
         else:
             commands = (Forward(slot, picked, removed, None, content_length),)
             if body or self._ends_with_body:
-                commands += _pieces(Slot.REQUEST_BODY, body, self._ends_with_body)
+                commands += pieces(Slot.REQUEST_BODY, body, self._ends_with_body)
         if self._owed:
             commands += tuple(self._owed)
             self._owed = []
@@ -409,7 +368,7 @@ class Exchange:
         if self._phase is Phase.DECIDING:
             self._owed.append(Continue(slot))
             return ()
-        return _CONTINUE[slot]
+        return CONTINUE[slot]
 
     def _answer_ourselves(self, answered: Answered) -> Commands:
         self._phase = Phase.SILENT
@@ -425,7 +384,7 @@ class Exchange:
 
     def _out_of_order(self, what: str, now: float) -> Commands:
         phase = self._phase
-        if phase is Phase.SILENT or phase is Phase.OVER:
+        if phase in _ENDED:
             return ()
         commands = self._let_go(now)
         self._phase = Phase.SILENT
@@ -437,45 +396,19 @@ class Exchange:
         if phase is Phase.FORWARDED or phase is Phase.PASSED:
             return ()
         commands = self._let_go(now)
-        if phase is not Phase.SILENT and phase is not Phase.OVER:
+        if phase not in _ENDED:
             self._phase = Phase.PASSED
         return commands
 
-    def _plan_answer(self, answer: Answer, picked: Picked | None) -> Adjust | None:
-        settings = self._settings
-        restores_streams = picked is not None and picked.pool.restores_streamed_model
-        mode = self._response_mode
-        if mode is not Mode.NONE:
-            return answer.prepare(mode, restores_streams, settings.reports)
-        if not settings.is_own_proxy or picked is None:
-            return None
-        wanted = answer.wants(restores_streams)
-        if wanted is None:
-            return None
-        self._response_mode = wanted
-        adjust = answer.prepare(wanted, restores_streams, settings.reports) or Adjust()
-        return replace(adjust, body_mode=wanted)
-
-    def _note_first_byte(self, now: float) -> Commands:
-        self._first_byte_at = now
-        if not self._is_reserved or self._is_prefilled:
+    def _after_response(self, now: float) -> Commands:
+        """What the engine should know as early as we do."""
+        if not self._is_reserved:
             return ()
-        self._is_prefilled = True
-        return (Prefilled(self._ticket),)
-
-    def _answer_in_place(self, chunk: bytes, is_last: bool, is_whole: bool) -> Commands:
-        """One answer for one body message; the proxy keeps the bytes unless they change."""
-        answer = self._answer
-        if answer is None:
-            return _CONTINUE[Slot.RESPONSE_BODY]
-        passed = answer.whole(chunk) if is_whole else answer.feed(chunk, is_last)
-        if passed == chunk:
-            return _CONTINUE[Slot.RESPONSE_BODY]
-        return (ReplaceBody(passed, sets_content_length=is_whole),)
-
-    def _end_response(self, now: float) -> Commands:
-        self._has_response_ended = True
-        return self._settle(now)
+        commands: Commands = ()
+        if not self._is_prefilled and self._response.first_byte_at is not None:
+            self._is_prefilled = True
+            commands = (Prefilled(self._ticket),)
+        return commands + self._settle(now) if self._response.has_ended else commands
 
     def _settle(self, now: float) -> Commands:
         """Give back what is reserved, and say what became of it: once."""
@@ -484,24 +417,10 @@ class Exchange:
         self._is_reserved = False
         released = Released(self._ticket)
         if self._settings.reports:
-            return (Finished(self._ticket, self._report(now)), released)
-        usage = self._answer.usage if self._answer is not None else None
+            report = self._response.report(self._head.received_at, self._request_bytes, now)
+            return (Finished(self._ticket, report), released)
+        usage = self._response.usage
         return (released,) if usage is None else (Used(self._ticket, usage), released)
-
-    def _report(self, now: float) -> Report:
-        answer = self._answer
-        received_at = self._head.received_at
-        first_byte_at = self._first_byte_at
-        return Report(
-            status=answer.status if answer is not None else 0,
-            served=self._served,
-            is_stream=answer is not None and answer.kind is Kind.EVENTS,
-            ttft_seconds=first_byte_at - received_at if first_byte_at is not None else None,
-            duration_seconds=now - received_at,
-            request_bytes=self._request_bytes,
-            response_bytes=answer.size_bytes if answer is not None else 0,
-            usage=answer.usage if answer is not None else None,
-        )
 
     def _let_go(self, now: float) -> Commands:
         """Whatever the engine holds for this exchange, it holds no more. The caller leaves the phase behind."""
@@ -519,16 +438,3 @@ class Exchange:
 
     def _without_body(self, rendered: Rendered) -> Rendered:
         return replace(rendered, body=b"") if self._head.method == "HEAD" else rendered
-
-
-def _pieces(slot: Slot, body: bytes, is_last: bool) -> tuple[SendBody, ...]:
-    """`body` in chunks that fit; an empty one only where the end has to be said. Slices, not copies."""
-    size = len(body)
-    if size <= MAX_CHUNK_BYTES:
-        return (SendBody(slot, body, is_last),) if size or is_last else ()
-    view = memoryview(body)
-    last = (size - 1) // MAX_CHUNK_BYTES * MAX_CHUNK_BYTES
-    return tuple(
-        SendBody(slot, view[start : start + MAX_CHUNK_BYTES], is_last and start == last)
-        for start in range(0, size, MAX_CHUNK_BYTES)
-    )
