@@ -273,8 +273,8 @@ class Meters:
         is_resolved = trace.target_model is not None or bool(trace.picked)
         models = self._models if is_resolved else self._unresolved
         labels = (
-            models.fold(trace.public_model or ""),
-            models.fold(trace.target_model or ""),
+            models.fold(trace.public_model) if trace.public_model else "",
+            models.fold(trace.target_model) if trace.target_model else "",
             self._fairness_ids.fold(fairness_id or DEFAULT_FAIRNESS_ID),
             str(trace.priority),
         )
