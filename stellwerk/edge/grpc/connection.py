@@ -206,6 +206,7 @@ class Connection:
 
     def finish(self, stream: Stream, status: Status, message: str) -> None:
         stream.ending = (status, message)
+        self._intake.forget(stream)
         if stream.outbox is None:
             self._end(stream, stream.ending)
         else:

@@ -10,6 +10,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.hpack import Decoder
 from msgspec import Struct
 
+from stellwerk.edge.grpc.budget import Flood
 from stellwerk.edge.grpc.frames import ConnectionFault, ErrorCode
 from stellwerk.edge.grpc.status import Status
 
@@ -99,7 +100,7 @@ class HeadReader:
         try:
             return tuple((bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header list far over the limit") from None
+            raise Flood("header bytes") from None
         except (HPACKError, IndexError, ValueError):
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "undecodable header block") from None
 

@@ -1,4 +1,4 @@
-"""`grpc.health.v1.Health`: is this service serving? Its two messages are small enough to be read and written by hand."""
+"""`grpc.health.v1.Health`: is this service serving? Its two messages are small enough to read and write by hand."""
 
 from collections.abc import Mapping
 from typing import Final

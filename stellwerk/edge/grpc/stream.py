@@ -87,6 +87,6 @@ class Stream:
         self.is_paused = True
 
     def resume(self) -> None:
-        if self.is_paused and not self.is_over:
+        if self.is_paused and self.ending is None and not self.is_over:
             self.is_paused = False
             self.connection.resume(self)

@@ -1,4 +1,4 @@
-"""TLS for the gRPC server: a context that offers `h2`, from files that may be renewed while it serves, or self-signed."""
+"""TLS for the gRPC server: a context that offers `h2`, self-signed or from files that may be renewed meanwhile."""
 
 import datetime
 import os
