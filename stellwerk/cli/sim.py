@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 from pathlib import Path
@@ -36,8 +35,8 @@ Faults are written SERVER:KIND[=VALUE][@RATE][/SECONDS]; SERVER is 0, 1, ... or 
 {_FAULT_LINES}
 
 \b
-Every answer to a request with the header `x-sim-echo: 1` tells the server, the request's headers and the SHA-256 of its
-body, so that what a gateway changed on the way can be seen."""
+What a gateway changed on the way can be seen: every answer carries x-sim-server and x-sim-body-sha256, and
+x-sim-request-headers if the request has the header x-sim-echo-headers."""
 
 
 @click.command(epilog=_EPILOG)
@@ -91,12 +90,12 @@ body, so that what a gateway changed on the way can be seen."""
 @click.option(
     "--keep-alive", default=60.0, show_default=True, metavar="SECONDS", help="Close idle connections after so long."
 )
-@click.option("--echo", is_flag=True, help="Echo headers on every answer, not only when asked for.")
+@click.option("--no-echo", is_flag=True, help="No x-sim headers on answers.")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="Start with a fault; repeatable, see below.")
 @click.option(
     "--ports-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the ports here as a JSON list, once all servers answer.",
+    help="Write the ports here, one per line, once all servers answer.",
 )
 def sim(**options: object) -> None:
     """Simulated vLLM servers: OpenAI and Anthropic endpoints, streams, adapters, prefix cache, queueing, /metrics.
@@ -144,7 +143,7 @@ class _Options(msgspec.Struct, frozen=True):
     enable_prompt_tokens_details: bool
     metrics_padding: int
     keep_alive: float
-    echo: bool
+    no_echo: bool
     faults: tuple[str, ...]
 
 
@@ -162,7 +161,7 @@ def _settings(options: _Options) -> SimSettings:
         answer=AnswerLength(options.output_tokens, options.output_spread),
         seed=options.seed,
         faults=tuple((index, one) for indices, one in placed for index in indices),
-        echoes=options.echo,
+        echoes=not options.no_echo,
         reports_cached_tokens=options.enable_prompt_tokens_details,
         metrics_padding_bytes=options.metrics_padding,
         connection=ConnectionSettings(keep_alive_seconds=options.keep_alive),
@@ -213,7 +212,7 @@ async def _serve(settings: SimSettings, ports_file: Path | None) -> None:
 def _write_ports(path: Path, running: Running) -> None:
     """Complete or not at all: a reader that polls never sees half a list."""
     draft = path.with_name(path.name + ".new")
-    draft.write_text(json.dumps(list(running.ports)) + "\n")
+    draft.write_text("".join(f"{port}\n" for port in running.ports))
     draft.replace(path)
 
 

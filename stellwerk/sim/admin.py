@@ -2,7 +2,7 @@
 
 GET  /sim/state                     what runs, waits and is broken
 POST /sim/fault {"kind": "slow", "value": 2, "rate": 1, "for_seconds": 10, "server": 1}
-POST /sim/heal  {"kind": "slow"}    without a kind: all faults
+POST /sim/heal  {"kind": "slow"}    without a kind, or with the fault "none": all faults
 POST /sim/reset                     no faults, empty caches, counters at zero
 """
 
@@ -81,6 +81,9 @@ def _inject(server: "SimServer", body: Body) -> None:
     kind = fields.string(body, "kind")
     if kind is None:
         raise errors.missing("kind", body)
+    if kind == "none":
+        server.heal_all()
+        return
     rate = _number(body, "rate")
     try:
         one = fault(kind, _number(body, "value"), 1.0 if rate is None else rate, _number(body, "for_seconds"))

@@ -45,9 +45,9 @@ class BlockPool:
 
     def take(self, cached: Sequence[int], fresh: int) -> list[int] | None:
         """Hold the blocks `cached` (from `match`) and `fresh` new ones; None, if memory is short (nothing changes)."""
-        holders = self._holders
+        holders, empty = self._holders, self._empty
         idle = [block for block in cached if holders[block] == 0]
-        if self.available - len(idle) < fresh:
+        if len(empty) + len(self._idle) - len(idle) < fresh:
             return None
         for block in idle:
             del self._idle[block]
@@ -55,7 +55,7 @@ class BlockPool:
             holders[block] += 1
         taken = list(cached)
         for _ in range(fresh):
-            block = self._empty.pop() if self._empty else self._evict()
+            block = empty.pop() if empty else self._evict()
             holders[block] = 1
             taken.append(block)
         return taken

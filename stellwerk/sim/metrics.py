@@ -203,9 +203,9 @@ class EngineMetrics:
 
     def stepped(self, event: Stepped) -> None:
         """A step ended."""
-        self._iteration.observe(event.decodes + event.prefill_tokens)
+        self._iteration.observe(event.decodes + event.prefill_tokens, event.steps)
         if event.decodes:
-            self._between.observe(event.seconds, event.decodes)
+            self._between.observe(event.seconds, event.decodes * event.steps)
 
     def first_token(self, event: FirstToken, seconds: float) -> None:
         """A first token came `seconds` after its request."""

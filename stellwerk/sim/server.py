@@ -98,7 +98,7 @@ class SimServer:
         if exchange.path.startswith("/sim/"):
             self._admin.handle(self, exchange)
             return
-        if self.settings.echoes or "x-sim-echo" in exchange.request.headers:
+        if self.settings.echoes:
             exchange.echo = self._echo(exchange)
         if exchange.path not in UNCOUNTED:
             self._count(exchange)
@@ -111,12 +111,14 @@ class SimServer:
 
     def _echo(self, exchange: Exchange) -> tuple[tuple[str, str], ...]:
         request = exchange.request
-        return (
+        echo = (
             ("x-sim-server", f"{self.settings.host}:{self.port}"),
             ("x-sim-body-sha256", hashlib.sha256(request.body).hexdigest()),
-            ("x-sim-request", json.dumps([request.method, request.target])),
-            ("x-sim-request-headers", json.dumps(request.headers)),
         )
+        if "x-sim-echo-headers" not in request.headers:
+            return echo
+        line, headers = json.dumps([request.method, request.target]), json.dumps(request.headers)
+        return (*echo, ("x-sim-request", line), ("x-sim-request-headers", headers))
 
     def _count(self, exchange: Exchange) -> None:
         handler, method = handler_of(exchange.path), exchange.request.method

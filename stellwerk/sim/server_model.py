@@ -61,12 +61,15 @@ class Finished(Struct, frozen=True, gc=False):
 
 
 class Stepped(Struct, frozen=True, gc=False):
-    """A step ended: each of `decodes` sequences made one more token. Only with `reports_steps`."""
+    """`steps` steps ended, the last one at `at`: in each, `decodes` sequences made one more token. Only with
+    `reports_steps`."""
 
     at: float
     seconds: float
+    """Of one step, on average."""
     decodes: int
     prefill_tokens: int
+    steps: int = 1
 
 
 Event = FirstToken | Preempted | Finished | Stepped
@@ -230,6 +233,8 @@ class ServerModel:
             self._now = at
             if self._running or self._waiting:
                 self._begin_step(at)
+                if not self._chunks and not (self._may_admit and self._waiting):
+                    self._leap(now)
         events, self._events = self._events, []
         return events
 
@@ -370,7 +375,9 @@ class ServerModel:
         started: list[_Sequence] = []
         self._may_admit = False
         for sequence in self._waiting.values():
-            if sequence.arrived_at > at or budget == 0 or len(self._running) + len(started) >= self.shape.max_sequences:
+            if len(self._running) + len(started) >= self.shape.max_sequences:
+                break
+            if sequence.arrived_at > at or budget == 0:
                 self._may_admit = True
                 break
             if not self._has_adapter_slot(sequence.job.adapter):
@@ -407,6 +414,30 @@ class ServerModel:
             self.counters.hit_tokens += computed
         self._chunks.append((sequence, tokens))
         return tokens
+
+    def _leap(self, now: float) -> None:
+        """Run through steps that only decode, up to the next one in which a sequence ends or needs a block."""
+        end = self._step_end
+        if end is None:
+            return
+        shape, sequences, slowness = self.shape, self._decoding, self.slowness
+        fixed = shape.step.base_seconds + shape.step.per_sequence_seconds * sequences
+        per_token, size = shape.step.per_context_token_seconds, shape.block_size
+        begun, at, step, context = self._now, self._now, self._step, self._context
+        while end <= now and step not in self._finish_at and not self._block_at[(step + 1) % size]:
+            step += 1
+            context += sequences
+            at = end
+            end = at + (fixed + per_token * context) * slowness
+        steps = step - self._step
+        if steps == 0:
+            return
+        self._now, self._step, self._context = at, step, context
+        self._step_end, self._step_seconds = end, end - at
+        self.counters.steps += steps
+        self.counters.generated_tokens += steps * sequences
+        if self._reports_steps:
+            self._events.append(Stepped(at, (at - begun) / steps, sequences, 0, steps))
 
     def _end_step(self, at: float) -> None:
         decodes, prefill = self._decoding, 0

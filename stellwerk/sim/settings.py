@@ -28,8 +28,9 @@ class SimSettings(Struct, frozen=True):
     seed: int = 0
     faults: tuple[tuple[int, Fault], ...] = ()
     """(server, fault) in force from the start."""
-    echoes: bool = False
-    """Every answer tells server, body hash and request headers; else only to requests with `x-sim-echo`."""
+    echoes: bool = True
+    """Every answer tells its server and the SHA-256 of the body that arrived (`x-sim-server`, `x-sim-body-sha256`), and
+    the request's head where the request has `x-sim-echo-headers`. Without: exactly vLLM's headers."""
     reports_cached_tokens: bool = False
     """`usage.prompt_tokens_details.cached_tokens` (vLLM's `--enable-prompt-tokens-details`)."""
     metrics_padding_bytes: int = 0

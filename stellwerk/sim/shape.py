@@ -58,7 +58,7 @@ class Shape(Struct, frozen=True):
 
 
 SPEEDS = {
-    "instant": Shape(max_sequences=4_096, max_batched_tokens=1_000_000, block_count=131_072),
+    "instant": Shape(max_sequences=4_096, max_batched_tokens=1_000_000, block_size=128, block_count=16_384),
     "laptop": Shape(
         step=StepTime(0.020, 0.001, 2e-7, 1_500.0, 0.5),
         block_count=4_096,
