@@ -46,6 +46,8 @@ class Views(Struct, frozen=True):
     """Reasons not to be sent traffic; none: ready."""
     metrics: Callable[[], Iterator[str]]
     """The metrics page, in pieces."""
+    remarks: Callable[[], Iterable[str]] = tuple
+    """What is wrong although traffic may come: a broken objects file, a rejected Envoy update."""
 
 
 class AdminServer:
@@ -132,7 +134,8 @@ class AdminServer:
 
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
         reasons = list(self._views.unready())
-        return self._json({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        page = {"ready": not reasons, "reasons": reasons, "remarks": list(self._views.remarks())}
+        return self._json(page, status=503 if reasons else 200)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         pieces = (piece.encode(errors="replace") for piece in self._views.metrics())
