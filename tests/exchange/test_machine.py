@@ -277,9 +277,11 @@ class TestTime:
         assert withdrawn == Withdrawn(TICKET)
         assert isinstance(reply, Reply)
         assert reply.rendered.status == 504
-        assert one.next_deadline is None
         assert one.decided(picked(), 6.1) == (Released(TICKET),)
         assert one.closed(7.0) == ()
+
+    def test_what_is_answered_has_no_deadline_any_more(self) -> None:
+        assert forwarded().next_deadline is None
 
     def test_an_upload_that_stalls_is_a_typed_504(self) -> None:
         one = exchange(foreign())

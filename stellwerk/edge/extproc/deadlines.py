@@ -27,6 +27,10 @@ class Waiter(Protocol):
         """The deadline that was set has come."""
 
 
+_FEW = 1024
+"""So many entries are never worth sweeping out."""
+
+
 class Deadlines:
     """Owns the timer. Entries are not removed when they become pointless: `expire` of a closed waiter is skipped."""
 
@@ -37,15 +41,17 @@ class Deadlines:
         self._sequence = 0
         self._timer: Cancellable | None = None
         self._timer_at = 0.0
+        self._sweep_out_at = _FEW
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, at: float, waiter: Waiter) -> None:
         """Call `waiter.expire` once `at` has come."""
-        if len(self._heap) >= 1024 and len(self._heap) & 1023 == 0:
+        if len(self._heap) >= self._sweep_out_at:
             self._heap = [entry for entry in self._heap if entry[2].is_open]
             heapify(self._heap)
+            self._sweep_out_at = max(_FEW, 2 * len(self._heap))
         self._sequence += 1
         heappush(self._heap, (at, self._sequence, waiter))
         if self._timer is None or at < self._timer_at:
