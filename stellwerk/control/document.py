@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from stellwerk.control.finding import Finding, Path, dotted, shown
+from stellwerk.control.finding import Finding, Path, shown
 from stellwerk.control.scalar import NULLS, SWITCHES, TRUE_AND_FALSE, plain
 
 
@@ -50,12 +50,21 @@ class Node(Struct, eq=False):
         return self.value
 
 
+class Doubt(Struct, frozen=True):
+    """A value that may not be what its author meant, counted from the document's root."""
+
+    path: Path
+    line: int
+    column: int
+    message: str
+
+
 class Document(Struct, eq=False):
-    """One document of a file. `doubts` matter only if the document turns out to be ours to read."""
+    """One document of a file. `doubts` matter only where they are about an object that is ours to read."""
 
     file: str
     root: Node
-    doubts: list[Finding]
+    doubts: list[Doubt]
 
     def at(self, path: Path, is_key: bool = False) -> tuple[Node | None, int, int]:
         """The node of `path` (None: there is none), and the line and column to show: those of the key if `is_key` or
@@ -167,7 +176,7 @@ class _Composer:
         self._budget = limits.max_nodes
         self._stack: list[_Frame] = []
         self._anchors: dict[str, Node] = {}
-        self._doubts: list[Finding] = []
+        self._doubts: list[Doubt] = []
 
     def feed(self, event: Any) -> None:
         """Take one event; raises `_Unreadable` beyond a limit."""
@@ -282,7 +291,7 @@ class _Composer:
 
     def _doubt(self, line: int, column: int, message: str, key: str | None = None) -> None:
         path = tuple(self._path()) + ((key,) if key is not None else ())
-        self._doubts.append(Finding(self._file, line, column, dotted(path), message))
+        self._doubts.append(Doubt(path, line, column, message))
 
     def _path(self) -> Iterator[str | int]:
         for frame in self._stack:

@@ -136,15 +136,18 @@ class _Desk:
             self._pass_over(version, kind, origin)
 
     def _doubt(self, origin: Origin) -> None:
-        if origin.document is not None and not origin.root:
-            self._problems.extend(origin.document.doubts)
+        """What the text leaves open about the object of `origin`."""
+        depth = len(origin.root)
+        for doubt in origin.document.doubts if origin.document is not None else ():
+            if doubt.path[:depth] == origin.root:
+                path = dotted(doubt.path[depth:])
+                self._problems.append(Finding(origin.file, doubt.line, doubt.column, path, doubt.message))
 
     def _take_list(self, value: dict[str, Any], origin: Origin) -> None:
         items = value.get("items")
         if not isinstance(items, list):
             self._problems.append(origin.finding((), 'a List needs "items": a list of objects'))
             return
-        self._doubt(origin)
         if origin.root:
             self._problems.append(origin.finding((), "a List inside a List is not read"))
             return
