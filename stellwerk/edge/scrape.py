@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from msgspec import Struct
 
@@ -398,8 +399,8 @@ class _Connection(asyncio.Protocol):
         return cost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         started = time.perf_counter()
