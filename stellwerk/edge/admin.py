@@ -32,6 +32,8 @@ _INDEX = """<!doctype html><meta charset="utf-8"><title>Stellwerk</title>
 """
 
 _log = logging.getLogger("stellwerk.admin")
+_MUTE = logging.Logger("aiohttp", logging.CRITICAL + 1)
+"""The server library would log what strangers send, word for word."""
 
 
 class Views(Struct, frozen=True):
@@ -72,7 +74,12 @@ class AdminServer:
         add("/api/decisions", self._decisions)
         add("/api/decisions/{request_id}", self._decision)
         runner = web.AppRunner(
-            application, access_log=None, handle_signals=False, keepalive_timeout=30.0, shutdown_timeout=1.0
+            application,
+            access_log=None,
+            logger=_MUTE,
+            handle_signals=False,
+            keepalive_timeout=30.0,
+            shutdown_timeout=1.0,
         )
         await runner.setup()
         self._runner = runner
