@@ -37,6 +37,7 @@ from stellwerk.model.fleet import Fleet, Health, Member
 from stellwerk.model.outcome import Answered, Outcome, Picked, Refused
 from stellwerk.model.picker_config import PickerConfig
 from stellwerk.model.reason import Reason
+from stellwerk.model.report import Report
 from stellwerk.model.request import Api, Request
 from stellwerk.model.sample import Sample
 from stellwerk.model.trace import Trace
@@ -225,11 +226,12 @@ class Engine:
         picked = [members[position] for position in selection.order]
         first = picked[0]
         endpoints = tuple([member.endpoint for member in picked])
+        destination = ",".join([member.address for member in picked])
         target = resolved.target
         outcome = Picked(
             resolved.pool,
             endpoints,
-            ",".join([endpoint.address for endpoint in endpoints]),
+            destination,
             request.model,
             target if target != request.model else None,
             tuple(selection.totals[selection.order].tolist()) if self.settings.emits_scores else None,
@@ -347,26 +349,26 @@ class Engine:
         if report.usage is None and entry.usage is not None:
             report = structs.replace(report, usage=entry.usage)
         self._meters.finished(entry.trace, report, fairness_id=entry.fairness_id)
-        changed = self._learn_from(entry, report.served, frozenset(report.flags.split(",")), report.status, now)
-        return self._changed(changed, now)
+        if report.served == entry.member.address and report.flags in _NO_FLAGS:
+            return self._changed(report.status > 0 and health.answered(entry.member, now), now)
+        return self._changed(self._learn_from(entry, report, now), now)
 
-    def _learn_from(self, entry: Entry, served: str | None, flags: frozenset[str], status: int, now: float) -> bool:
-        """What the end of an exchange tells about the endpoints that it was sent to, in order."""
+    def _learn_from(self, entry: Entry, report: Report, now: float) -> bool:
+        """What an end that was not plain tells about the endpoints that the exchange was sent to, in order."""
+        flags = set(report.flags.split(",")) - _NO_FLAGS
         addresses = [endpoint.address for endpoint in entry.endpoints]
-        tried = addresses.index(served) if served in addresses else 0
-        members = [self._fleet.by_key.get(endpoint.key) for endpoint in entry.endpoints[: tried + 1]]
+        tried = addresses.index(report.served) if report.served in addresses else 0
         changed = False
-        settings = self.settings.health
-        for place, member in enumerate(members):
-            if member is None or member.endpoint.address != addresses[place]:
+        for place in range(tried + 1):
+            member = self._fleet.by_key.get(entry.endpoints[place].key)
+            if member is None or member.address != addresses[place]:
                 continue
-            is_last = place == tried
             if not flags.isdisjoint(_NOT_CONNECTED):
                 changed |= health.refused(member)
-            elif not is_last or not flags.isdisjoint(_BROKEN):
-                changed |= health.broke(member, now, settings)
+            elif place < tried or not flags.isdisjoint(_BROKEN):
+                changed |= health.broke(member, now, self.settings.health)
                 self._suspects.add(member)
-            elif served is not None and status > 0 and not flags - _NO_FLAGS:
+            elif report.served is not None and report.status > 0 and not flags:
                 changed |= health.answered(member, now)
         return changed
 

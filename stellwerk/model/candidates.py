@@ -103,14 +103,11 @@ def reachable(members: Sequence[Member]) -> Sequence[Member]:
     return wanted or [member for member in members if member.health is not Health.UNREACHABLE]
 
 
-def serving(members: Sequence[Member], model: str | None) -> Sequence[Member]:
-    """Without those known not to serve the model, if another is known to serve it (adapters may load on demand)."""
-    if model is None:
+def serving(members: Sequence[Member], holders: frozenset[Member]) -> Sequence[Member]:
+    """Without those known not to serve a model, if another is known to serve it (adapters may load on demand)."""
+    if not holders or holders.isdisjoint(members):
         return members
-    holders = {id(member) for member in members if member.serves(model)}
-    if not holders or len(holders) == len(members):
-        return members
-    return [member for member in members if member.models is None or id(member) in holders]
+    return [member for member in members if member.models is None or member in holders]
 
 
 def _affinity(member: Member, target: str) -> float:

@@ -11,7 +11,7 @@ After `lost_after_seconds`, or when no page was ever read, only what we have in 
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from math import inf, isfinite, nan
+from math import inf, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ Rows = NDArray[np.intp]
 
 SETTLE_INTERVAL_SECONDS = 0.05
 """How late a value may be noticed to have become stale."""
+FRESH, STALE, LOST = 0, 1, 2
+"""How old what we know of a server's load is; see the module's docstring."""
+MOST = 1e9
+"""Counts above it are not plausible."""
 MAX_HEARD = 4096
 """Adapter names remembered per server between two readings of its model list."""
 ASSUMED_CAPACITY = 100.0
@@ -37,7 +41,7 @@ class Health(Enum):
     """Nothing heard yet: may be picked."""
     HEALTHY = "healthy"
     SUSPECT = "suspect"
-    """A connection broke just now: avoided for a moment."""
+    """A connection failed or broke: avoided for a moment, or until a page is read."""
     SILENT = "silent"
     """Its metrics page stopped answering and nothing else came back either: avoided."""
     WEDGED = "wedged"
@@ -58,6 +62,8 @@ class Member:
     """
 
     __slots__ = (
+        "address",
+        "age",
         "backoff_seconds",
         "busy_from",
         "capacity",
@@ -79,7 +85,6 @@ class Member:
         "running",
         "sample",
         "sampled_at",
-        "settled_as",
         "slot",
         "stuck_seconds",
         "tokens",
@@ -88,6 +93,10 @@ class Member:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self.address = endpoint.address
+        """`Endpoint.address`, made once."""
+        self.age = LOST
+        """FRESH, STALE or LOST: how its values were last written into the columns."""
         self.row = -1
         """Row in the current fleet's columns; -1 once the endpoint has left."""
         self.slot = -1
@@ -106,7 +115,6 @@ class Member:
         self.in_flight_at_sample = 0
         self.capacity = ASSUMED_CAPACITY
         """Requests that it is known to run at once: the most seen running, or the last seen running while it queued."""
-        self.settled_as = Age.LOST
         self.effective: tuple[float, float, float] | None = None
         """Waiting, running and KV use as last written into the columns."""
         self.models: Mapping[str, str | None] | None = None
@@ -127,18 +135,6 @@ class Member:
         """Longest uncached prompt sent since nothing was in flight."""
         self.stuck_seconds = 0.0
         """How long it has had work, in sum, since it last made progress."""
-
-    def serves(self, model: str) -> bool:
-        """Whether its model list, or the adapters on its metrics page, name the model."""
-        return (self.models is not None and model in self.models) or model in self.heard_adapters
-
-
-class Age(Enum):
-    """How old what we know of a server's load is; see the module's docstring."""
-
-    FRESH = 0
-    STALE = 1
-    LOST = 2
 
 
 class Fleet:
@@ -181,6 +177,9 @@ class Fleet:
         self.choice_version = 0
         """Grows when health, model lists or prefix slots change: who may be chosen has to be found anew."""
         self._settle_at = -inf
+        self._ages = np.full(count, LOST)
+        self._holders: dict[str, frozenset[Member]] = {}
+        self._holders_version = -1
         for member in self.left:
             member.row = -1
         for row, member in enumerate(self.members):
@@ -191,6 +190,7 @@ class Fleet:
             self.tokens[row] = member.tokens
             self.seen_requests[row] = member.in_flight_at_sample
             self.capacity[row] = member.capacity
+            self._ages[row] = member.age
             member.effective = None
             self._settle_row(member)
 
@@ -202,11 +202,12 @@ class Fleet:
         member.in_flight_at_sample = member.requests
         member.waiting = _plausible(sample.waiting)
         member.running = _plausible(sample.running)
-        member.kv_use = min(1.0, _plausible(sample.kv_use))
+        member.kv_use = _plausible(sample.kv_use, 1.0)
         if (member.waiting > 0 and member.running >= 0) or member.running > member.capacity:
             member.capacity = max(1.0, member.running)
-        member.settled_as = Age.FRESH
+        member.age = FRESH
         row = member.row
+        self._ages[row] = FRESH
         self.updated_at[row] = now
         self.seen_requests[row] = member.requests
         self.capacity[row] = member.capacity
@@ -241,37 +242,52 @@ class Fleet:
             return
         self.requests[row] = member.requests
         self.tokens[row] = member.tokens
-        if member.settled_as is not Age.FRESH:
+        if member.age:
             self._settle_row(member)
 
     def settle(self, now: float) -> None:
         """Let values grow old. To be called before columns are read; costs one comparison if nothing is due."""
         if now < self._settle_at:
             return
-        due = inf
-        stale, lost = self.stale_after_seconds, self.lost_after_seconds
-        for row in np.flatnonzero(now - self.updated_at >= stale).tolist():
+        stale_after, lost_after = self.stale_after_seconds, self.lost_after_seconds
+        passed = now - self.updated_at
+        ages = (passed >= stale_after).astype(self._ages.dtype) + (passed >= lost_after)
+        for row in np.flatnonzero(ages != self._ages).tolist():
             member = self.members[row]
-            age = Age.LOST if now - member.sampled_at >= lost else Age.STALE
-            if age is not member.settled_as:
-                member.settled_as = age
-                self._settle_row(member)
-            if age is Age.STALE:
-                due = min(due, member.sampled_at + lost)
-        fresh = self.updated_at[now - self.updated_at < stale]
-        if fresh.size:
-            due = min(due, float(fresh.min()) + stale)
-        self._settle_at = max(due, now + SETTLE_INTERVAL_SECONDS)
+            member.age = int(ages[row])
+            self._settle_row(member)
+        self._ages = ages
+        left = np.where(ages == FRESH, stale_after, lost_after) - passed
+        wait = float(left.min(initial=inf, where=ages != LOST))
+        self._settle_at = now + max(wait, SETTLE_INTERVAL_SECONDS)
+
+    def holders(self, model: str) -> frozenset[Member]:
+        """The members known to serve a model, by their lists or by the adapters on their metrics pages."""
+        return self._index().get(model, frozenset())
+
+    def models(self) -> Iterable[str]:
+        """Every name that `holders` knows."""
+        return self._index()
+
+    def _index(self) -> dict[str, frozenset[Member]]:
+        if self._holders_version != self.choice_version:
+            found: dict[str, list[Member]] = {}
+            for member in self.members:
+                for name in (*(member.models or ()), *member.heard_adapters):
+                    found.setdefault(name, []).append(member)
+            self._holders = {name: frozenset(members) for name, members in found.items()}
+            self._holders_version = self.choice_version
+        return self._holders
 
     def _settle_row(self, member: Member) -> None:
         """Write a member's effective values into its row."""
         waiting, running, kv_use = member.waiting, member.running, member.kv_use
         in_flight = float(member.requests)
-        if member.settled_as is Age.LOST:
+        if member.age == LOST:
             waiting = running = in_flight
             kv_use = nan
         else:
-            unheard = member.settled_as is Age.STALE
+            unheard = member.age == STALE
             told_waiting = waiting if waiting == waiting else 0.0
             told_running = running if running == running else 0.0
             if unheard or waiting != waiting:
@@ -301,8 +317,6 @@ def _is_same(one: Endpoint, other: Endpoint) -> bool:
     return one.uid == other.uid and one.host == other.host and one.port == other.port
 
 
-def _plausible(value: float | None) -> float:
+def _plausible(value: float | None, most: float = MOST) -> float:
     """The value, or NaN when the page did not tell or told nonsense."""
-    if value is None or not isfinite(value) or value < 0:
-        return nan
-    return value
+    return value if value is not None and 0 <= value <= most else nan

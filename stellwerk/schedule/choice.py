@@ -10,7 +10,8 @@ from stellwerk.model.candidates import Candidates, reachable, serving
 from stellwerk.model.catalog import Pool
 from stellwerk.model.fleet import Fleet, Health, Member
 
-MAX_KEPT = 1024
+MAX_KEPT_ROWS = 100_000
+"""Endpoints in all candidates that are kept, about."""
 
 
 class PoolChoice:
@@ -27,22 +28,26 @@ class PoolChoice:
         """Decisions made in this pool."""
         self._by_name: dict[str, list[Member]] = {}
         for member in self.members:
-            endpoint = member.endpoint
-            for name in {endpoint.address, endpoint.host, f"[{endpoint.host}]"}:
+            host = member.endpoint.host
+            for name in {member.address, host, f"[{host}]"}:
                 self._by_name.setdefault(name, []).append(member)
         self._kept: dict[tuple[str | None, tuple[str, ...] | None], Candidates] = {}
         self._version = -1
 
     def candidates(self, target_model: str | None, subset: tuple[str, ...] | None) -> Candidates:
-        """Those that may be chosen; empty if there is none."""
-        if self._version != self.fleet.choice_version or len(self._kept) > MAX_KEPT:
+        """Those that may be chosen; empty if there is none. Names that no server lists share their candidates, so that
+        made-up names cost nothing."""
+        if self._version != self.fleet.choice_version or len(self._kept) * len(self.members) > MAX_KEPT_ROWS:
             self._kept.clear()
             self._version = self.fleet.choice_version
+        holders = self.fleet.holders(target_model) if target_model is not None else frozenset()
+        if not holders:
+            target_model = None
         key = (target_model, subset)
         found = self._kept.get(key)
         if found is None:
             members = self.members if subset is None else self._in_subset(subset)
-            found = Candidates(self.fleet, serving(reachable(members), target_model), target_model)
+            found = Candidates(self.fleet, serving(reachable(members), holders), target_model)
             self._kept[key] = found
         return found
 

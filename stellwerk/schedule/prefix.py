@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 ENTRY_BYTES = 152
 """Of one distinct block, at most: its hash object (32) and its place in a dict just after it grew (120)."""
 HASH_BYTES = 32
+SHELF_BYTES = 250
+"""Of a server without its blocks."""
 PURGE_STEP = 512
 """Blocks of servers that left which are removed with each record."""
 
@@ -31,7 +33,8 @@ class _Shelf:
         self.counted_bytes = 0
 
     def bytes_now(self) -> int:
-        return self.order.__sizeof__() + self.used.__sizeof__() + HASH_BYTES * len(self.used)
+        own = SHELF_BYTES + self.bit.__sizeof__()
+        return own + self.order.__sizeof__() + self.used.__sizeof__() + HASH_BYTES * len(self.used)
 
 
 class PrefixIndex:

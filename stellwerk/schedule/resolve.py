@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from stellwerk.model.catalog import Catalog, Pool, Split
 from stellwerk.model.chance import Chance
-from stellwerk.model.fleet import Fleet, Health
+from stellwerk.model.fleet import Fleet, Health, Member
 from stellwerk.model.outcome import Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api, Request
@@ -44,7 +44,8 @@ class Resolver:
         self.catalog = catalog
         self.fleet = fleet
         self._listed: dict[str, Pool] = {}
-        self._listed_version = -1
+        self._untold: tuple[Pool, ...] = ()
+        self._version = -1
         pools = catalog.pools
         default = pools.get(catalog.default_pool or "")
         self.default = default if default is not None else next(iter(pools.values())) if len(pools) == 1 else None
@@ -104,8 +105,8 @@ class Resolver:
             pool = pool or self.default
         elif given is not None and not self._is_listed(target, given):
             pool = None
-        if pool is None:
-            pool = self._untold(given)
+        elif pool is None:
+            pool = next(iter(self._untold), None)
         if pool is None:
             return self._unknown(name, given)
         return Resolved(pool, target, _priority(request, pool))
@@ -131,30 +132,35 @@ class Resolver:
         hint = f"; nearest: {told}" if near else "; GET /v1/models lists those that are"
         return Refused(Reason.UNKNOWN_MODEL, f'model "{_shown(name)}" is not served here{hint}', "model")
 
-    def _untold(self, given: Pool | None) -> Pool | None:
-        """The first pool that may serve any name, for all we know: no server there has listed its models yet."""
-        for pool in (given,) if given is not None else self._pools:
-            members = [self.fleet.by_key[endpoint.key] for endpoint in pool.endpoints]
-            is_untold = all(member.models is None for member in members)
-            if is_untold and any(member.health is not Health.UNREACHABLE for member in members):
-                return pool
-        return None
-
     def _is_listed(self, name: str, pool: Pool) -> bool:
-        by_key = self.fleet.by_key
-        return any(by_key[endpoint.key].serves(name) for endpoint in pool.endpoints)
+        holders = self.fleet.holders(name)
+        self._servers_list()
+        if any(pool is untold for untold in self._untold):
+            return True
+        return any(self.fleet.by_key[endpoint.key] in holders for endpoint in pool.endpoints) if holders else False
 
     def _servers_list(self) -> dict[str, Pool]:
         """Model to the first pool whose servers name it, the default pool first."""
-        if self._listed_version != self.fleet.choice_version:
+        if self._version != self.fleet.choice_version:
             listed: dict[str, Pool] = {}
+            untold = []
             for pool in self._pools:
-                for endpoint in pool.endpoints:
-                    member = self.fleet.by_key[endpoint.key]
+                members = [self.fleet.by_key[endpoint.key] for endpoint in pool.endpoints]
+                for member in members:
                     for name in (*(member.models or ()), *member.heard_adapters):
                         listed.setdefault(name, pool)
-            self._listed, self._listed_version = listed, self.fleet.choice_version
+                if _is_untold(members):
+                    untold.append(pool)
+            self._listed, self._version = listed, self.fleet.choice_version
+            self._untold = tuple(untold)
         return self._listed
+
+
+def _is_untold(members: list[Member]) -> bool:
+    """Whether a pool may serve any name, for all we know: no server there has listed its models yet."""
+    if any(member.models is not None for member in members):
+        return False
+    return any(member.health is not Health.UNREACHABLE for member in members)
 
 
 def draw(split: Split, chance: Chance) -> str:

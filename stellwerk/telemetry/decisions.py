@@ -54,8 +54,7 @@ class Decisions:
 
 def _readable(trace: Trace) -> Trace:
     columns = tuple(Column(column.scorer, column.weight, _plain(column.scores)) for column in trace.columns)
-    ages = [age if np.isfinite(age) else -1.0 for age in _plain(trace.ages_seconds)]
-    return structs.replace(trace, columns=columns, totals=_plain(trace.totals), ages_seconds=ages)
+    return structs.replace(trace, columns=columns, totals=_plain(trace.totals), ages_seconds=_plain(trace.ages_seconds))
 
 
 def _plain(values: Sequence[float] | Any) -> list[float]:

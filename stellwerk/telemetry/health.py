@@ -1,6 +1,7 @@
 """Which endpoints may be picked, from what is heard of them: their metrics pages, the answers, and broken connections.
 
-    nobody listens (a refused scrape, a failed upstream connection)  -> UNREACHABLE  until a page is read
+    nobody listens: a refused scrape                                 -> UNREACHABLE  until a page is read
+    the proxy could not connect                                      -> SUSPECT      until a page is read
     it has work, its page answers, its progress counter stands still -> WEDGED       until it moves, or on trial
     its page stopped answering, and no answer comes back either      -> SILENT       until either does
     a connection broke                                               -> SUSPECT      for a moment
@@ -63,7 +64,7 @@ def heard(member: Member, sample: Sample, now: float, settings: HealthSettings) 
         return _may_be_tried(member, now)
     if member.stuck_seconds > _patience(member, settings):
         return _give_up(member, now, settings)
-    if member.health is Health.HEALTHY or (member.health is Health.SUSPECT and now < member.health_until):
+    if member.health is Health.HEALTHY or (member.health is Health.SUSPECT and now < member.health_until < inf):
         return False
     if member.backoff_seconds and not moved:
         return False
@@ -95,16 +96,17 @@ def answered(member: Member, now: float) -> bool:
 
 
 def refused(member: Member) -> bool:
-    """The proxy could not connect to it."""
-    return _becomes(member, Health.UNREACHABLE, "the proxy could not connect")
+    """The proxy could not connect to it: avoided until a page is read, but tried if there is nobody else."""
+    if member.health is Health.UNREACHABLE:
+        return False
+    return _becomes(member, Health.SUSPECT, "the proxy could not connect")
 
 
 def broke(member: Member, now: float, settings: HealthSettings) -> bool:
     """A connection to it broke."""
     if not member.health.is_wanted:
         return False
-    member.health_until = now + settings.suspect_seconds
-    return _becomes(member, Health.SUSPECT, "a connection broke", member.health_until)
+    return _becomes(member, Health.SUSPECT, "a connection broke", now + settings.suspect_seconds)
 
 
 def dispatched(member: Member, now: float, settings: HealthSettings) -> bool:

@@ -26,7 +26,7 @@ def endpoint(name: str, *, host: str = "", port: int = 8000, **more: Any) -> End
     return Endpoint(key=f"default/{name}:{port}", server=name, namespace="default", host=host, port=port, **more)
 
 
-def sample(waiting: float = 0, running: float = 0, kv_use: float = 0.0, **more: Any) -> Sample:
+def sample(waiting: float | None = 0, running: float | None = 0, kv_use: float | None = 0.0, **more: Any) -> Sample:
     return Sample(waiting=waiting, running=running, kv_use=kv_use, **more)
 
 
