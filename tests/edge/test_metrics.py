@@ -1,0 +1,81 @@
+"""The whole page, read back by Prometheus' own parser."""
+
+import math
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stellwerk.edge.metrics import MAX_ENDPOINT_ROWS, MetricsPage
+from stellwerk.model.view import EndpointView, PoolsView, PoolView
+from stellwerk.telemetry.meters import Meters
+from stellwerk.telemetry.render import counter
+
+
+def endpoint(name: str, waiting: float | None = 0.0, health: str = "healthy", age: float | None = 0.1) -> EndpointView:
+    return EndpointView(
+        key=f"default/{name}:8000",
+        address="10.0.0.1:8000",
+        engine="vllm",
+        health=health,
+        health_reason="",
+        waiting=waiting,
+        running=None if waiting is None else waiting * 2,
+        kv_use=None if waiting is None else waiting / 10,
+        age_seconds=age,
+        requests=1,
+        tokens=50,
+        models=None,
+    )
+
+
+def pool(name: str, *endpoints: EndpointView) -> PoolView:
+    return PoolView(name=name, endpoints=endpoints, saturation=0.75, saturation_cause="queue")
+
+
+def read(view: PoolsView) -> dict[tuple[str, ...], float]:
+    page = "".join(
+        MetricsPage(Meters(), lambda: view, [lambda: [counter("other_total", "From elsewhere.", 7)]]).pieces()
+    )
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def test_pools_have_averages_over_the_endpoints_that_are_known() -> None:
+    rows = read(
+        PoolsView(1, (pool("default/p", endpoint("a", 2.0), endpoint("b", 4.0), endpoint("c", None, "unreachable")),))
+    )
+    assert rows["llm_d_epp_average_queue_size", "default/p"] == 3.0
+    assert rows["llm_d_epp_average_running_requests", "default/p"] == 6.0
+    assert rows["llm_d_epp_average_kv_cache_utilization", "default/p"] == pytest.approx(0.3)
+    assert rows["llm_d_epp_std_dev_queue_size", "default/p"] == 1.0
+    assert rows["llm_d_epp_ready_endpoints", "default/p"] == 2.0
+    assert rows["llm_d_epp_per_endpoint_queue_size", "default/p", "default/b:8000"] == 4.0
+    assert ("llm_d_epp_per_endpoint_queue_size", "default/p", "default/c:8000") not in rows
+    assert rows["llm_d_epp_flow_control_pool_saturation", "default/p", "effective"] == 0.75
+    assert rows["stellwerk_endpoint_health", "default/p", "default/c:8000", "unreachable"] == 1.0
+
+
+def test_a_pool_of_which_nothing_is_known_has_no_averages() -> None:
+    rows = read(PoolsView(1, (pool("default/empty"), pool("default/silent", endpoint("a", None, "unknown", None)))))
+    assert rows["llm_d_epp_ready_endpoints", "default/empty"] == 0.0
+    assert not any(key[0].startswith("llm_d_epp_average") for key in rows)
+    assert not any(key[0] == "stellwerk_endpoint_signal_age_seconds" for key in rows)
+
+
+def test_other_parts_offer_their_own_and_the_process_is_there() -> None:
+    rows = read(PoolsView(1, (), prefix_index_blocks=5))
+    assert rows["other_total",] == 7.0
+    assert rows["process_cpu_seconds_total",] > 0
+    assert any(key[0] == "llm_d_epp_info" for key in rows)
+    assert any(key[0] == "llm_d_epp_prefix_indexer_size" and value == 5.0 for key, value in rows.items())
+    assert not any(math.isnan(value) for value in rows.values())
+
+
+def test_of_very_many_endpoints_the_averages_count_all_and_the_rows_are_bounded() -> None:
+    many = PoolsView(1, (pool("default/p", *(endpoint(str(number), 1.0) for number in range(MAX_ENDPOINT_ROWS + 5))),))
+    page = "".join(MetricsPage(Meters(), lambda: many).pieces())
+    assert f'llm_d_epp_ready_endpoints{{name="default/p"}} {MAX_ENDPOINT_ROWS + 5}' in page
+    assert page.count("\nllm_d_epp_per_endpoint_queue_size{") == MAX_ENDPOINT_ROWS
