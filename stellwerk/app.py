@@ -40,6 +40,7 @@ from stellwerk.engine import Engine, EngineSettings
 from stellwerk.model.catalog import Catalog
 from stellwerk.model.event import Ask, Configured, Decided, Draining, Event, Tick
 from stellwerk.model.outcome import Picked
+from stellwerk.model.picker_config import PickerConfig
 from stellwerk.model.view import PoolsView
 from stellwerk.telemetry.meters import Meters
 from stellwerk.telemetry.render import Family, counter, gauge
@@ -48,6 +49,8 @@ _log = logging.getLogger("stellwerk.app")
 HEALTH_SERVICES = ("", "liveness", "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
 """Names under which health is asked for: by Envoy, by upstream's charts, by the conformance fixtures."""
 REJECTION_FILE = "envoy-rejection"
+ENVOY_SETTLE_SECONDS = 0.5
+"""Envoy notices a renamed file at once and takes some ten milliseconds to act on it."""
 _TICK_SECONDS = 1.0
 
 
@@ -81,6 +84,10 @@ class Picker:
         self._on_catalog = on_catalog
         self._more_remarks = remarks
         self._is_draining = False
+        self._catalog = Catalog()
+        self._wanted = Blueprint(self._catalog)
+        self._has_wanted = asyncio.Event()
+        self._settle_seconds = ENVOY_SETTLE_SECONDS if settings.is_own_proxy else 0.0
 
     def services(self) -> dict[str, Service]:
         """The gRPC services by path, without health."""
@@ -100,12 +107,30 @@ class Picker:
         self.extproc.tell(event, time.monotonic())
 
     def apply(self, blueprint: Blueprint) -> None:
-        """New objects: engine, Envoy and scraper, in the order in which each is safe."""
-        catalog = self.adapted(blueprint.catalog)
-        self._on_catalog(catalog)
-        self.tell(Configured(catalog, blueprint.picker))
+        """New objects: put into effect soon, the newest only."""
+        self._wanted = blueprint
+        self._has_wanted.set()
+
+    async def roll_out(self) -> None:
+        """Put what `apply` got into effect. Envoy needs a moment to take up its files: a new pool is there before the
+        engine picks it, and one that goes stays there until nothing can be picked from it any more."""
+        while True:
+            await self._has_wanted.wait()
+            self._has_wanted.clear()
+            old, new = self._catalog, self.adapted(self._wanted.catalog)
+            self._on_catalog(msgspec.structs.replace(new, pools={**old.pools, **new.pools}))
+            if new.pools.keys() - old.pools.keys():
+                await asyncio.sleep(self._settle_seconds)
+            self.configure(new, self._wanted.picker)
+            if old.pools.keys() - new.pools.keys():
+                await asyncio.sleep(self._settle_seconds)
+                self._on_catalog(new)
+
+    def configure(self, catalog: Catalog, picker: PickerConfig) -> None:
+        """Engine and scraper: from here on this catalog holds."""
+        self._catalog = catalog
+        self.tell(Configured(catalog, picker))
         self.scraper.set_endpoints(endpoint for pool in catalog.pools.values() for endpoint in pool.endpoints)
-        self.show_health()
 
     def adapted(self, catalog: Catalog) -> Catalog:
         """The catalog as this picker serves it: behind a foreign gateway model names are the servers' business."""
@@ -184,15 +209,20 @@ class Picker:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        self.apply(await self.objects.load())
+        first = await self.objects.load()
+        self.configure(self.adapted(first.catalog), first.picker)
+        self.show_health()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self.scraper.run(), name="scraper"),
                 group.create_task(self.objects.run(self.apply), name="objects"),
+                group.create_task(self.roll_out(), name="rollout"),
                 group.create_task(self.keep_time(), name="clock"),
             ]
             await self.admin.start()
             await listen()
+            # Last, since clients come with it.
+            self._on_catalog(self._catalog)
             await stop.wait()
             await self.drain()
             for task in tasks:
@@ -310,9 +340,14 @@ async def supervise(config: Config, paths: RuntimePaths, binary: Path) -> None:
         if not await drain(admin, seconds):
             _log.warning("requests still ran after %g s of draining and were cut off", seconds)
 
+    async def picker_listens() -> None:
+        # An Envoy that is there first would pass requests by the picker until it looks again.
+        while not Path(paths.picker_socket).exists():  # noqa: ASYNC110, ASYNC240 - quick, and a socket tells no event
+            await asyncio.sleep(0.01)
+
     supervisor = Supervisor(
         [
-            Program("envoy", command(binary, paths, drain_seconds=seconds), envoy_log),
+            Program("envoy", command(binary, paths, drain_seconds=seconds), envoy_log, before=picker_listens),
             Program("picker", (sys.executable, "-m", "stellwerk.app", "picker", str(job))),
         ],
         drain_envoy,

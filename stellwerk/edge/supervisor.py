@@ -31,6 +31,8 @@ class Program(Struct, frozen=True):
     on_line: Callable[[str], None] | None = None
     stop_seconds: float = 5.0
     """From SIGTERM to SIGKILL."""
+    before: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the first start."""
 
 
 class Pauses(Struct, frozen=True):
@@ -136,6 +138,8 @@ class Supervisor:
     async def _keep(self, program: Program) -> None:
         loop = asyncio.get_running_loop()
         falls = 0
+        if program.before is not None:
+            await program.before()
         while True:
             started = loop.time()
             process = await _start(program)
