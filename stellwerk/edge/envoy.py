@@ -17,11 +17,10 @@ from pathlib import Path
 import aiohttp
 from msgspec import Struct
 
-from stellwerk.config import Config
 from stellwerk.control.envoy.document import Document
 from stellwerk.control.envoy.listener import LISTENER, STAT_PREFIX
 from stellwerk.control.envoy.resources import Resources
-from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
+from stellwerk.control.envoy.settings import RuntimePaths
 
 _log = logging.getLogger("stellwerk.envoy")
 _UPDATES = r"^(listener_manager\.lds|cluster_manager\.cds|http\..+\.rds\..+|cluster\..+)\.update_(rejected|failure)$"
@@ -35,27 +34,14 @@ _LEVELS = {
 }
 
 
-def settings_of(config: Config, paths: RuntimePaths) -> EnvoySettings:
-    """Envoy's part of the tree."""
-    return EnvoySettings(
-        paths,
-        listen_host=config.listen.host,
-        listen_port=config.listen.port,
-        trusted_sources=config.trusted_sources,
-        max_body_bytes=config.body.max_body_bytes,
-        max_answer_bytes=config.body.max_answer_bytes,
-        message_seconds=config.timeouts.proxy_message_seconds,
-        max_override_seconds=config.timeouts.max_override_seconds,
-        upstream_idle_seconds=config.timeouts.upstream_idle_seconds,
-        client_idle_seconds=config.timeouts.client_idle_seconds,
-        request_headers_seconds=config.timeouts.request_headers_seconds,
-    )
-
-
 def command(
-    binary: Path, paths: RuntimePaths, concurrency: int, log_level: str = "warning", drain_seconds: float = 30.0
+    binary: Path,
+    paths: RuntimePaths,
+    concurrency: int | None = None,
+    log_level: str = "warning",
+    drain_seconds: float = 30.0,
 ) -> tuple[str, ...]:
-    """Envoy's command line. `concurrency` is its number of worker threads.
+    """Envoy's command line. `concurrency` is its number of worker threads; None: `default_concurrency`.
 
     Hot restart is off: nothing is shared between two Envoys of one machine, and nothing is left in /dev/shm.
     """
@@ -65,7 +51,7 @@ def command(
         paths.bootstrap,
         "--disable-hot-restart",
         "--concurrency",
-        str(concurrency),
+        str(concurrency or default_concurrency(os.cpu_count())),
         "--drain-time-s",
         str(max(1, round(drain_seconds))),
         "--log-level",
@@ -74,7 +60,7 @@ def command(
         "--component-log-level",
         "misc:error,ext_proc:error",
         "--log-format",
-        "%l\t%n\t%v",
+        "%l|%n|%v",
         "--log-format-escaped",
     )
 
@@ -91,8 +77,8 @@ class EnvoyLog:
         self._rejections: deque[str] = deque(maxlen=16)
 
     def __call__(self, line: str) -> None:
-        level, _, rest = line.partition("\t")
-        component, _, text = rest.partition("\t")
+        level, _, rest = line.partition("|")
+        component, _, text = rest.partition("|")
         if level not in _LEVELS or not text:
             _log.error("%s", line)
             return
@@ -117,16 +103,20 @@ class EnvoyFiles:
 
     def write(self, wanted: Resources) -> tuple[str, ...]:
         """The paths that were written. Raises OSError (disk full, directory gone); the next call tries again."""
-        path, document = wanted.bootstrap
-        changed = [each for each, content in ((path, document), *wanted.files.items()) if self._put(each, content)]
-        for gone in self._written.keys() - wanted.files.keys() - {path}:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(gone)
-            del self._written[gone]
-        return tuple(changed)
+        contents = [wanted.bootstrap, *wanted.files.items()]
+        changed = tuple(path for path, document in contents if self._put(path, document))
+        for entry in os.scandir(self._paths.watched):
+            if entry.path not in wanted.files:
+                os.unlink(entry.path)
+                self._written.pop(entry.path, None)
+        return changed
 
     def _put(self, path: str, document: Document) -> bool:
         content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        if self._written.get(path) is None:
+            # Another process may have written it before us (the picker, before it was started again).
+            with contextlib.suppress(FileNotFoundError):
+                self._written[path] = Path(path).read_bytes()
         if self._written.get(path) == content:
             return False
         temporary = f"{path}.new"
@@ -174,6 +164,15 @@ class EnvoyAdmin:
                 return int(status["local_address"]["socket_address"]["port_value"])
         return None
 
+    async def has_taken(self, wanted: Resources) -> bool:
+        """Whether Envoy works with these files; False also when it is not there."""
+        try:
+            _, body = await self.get("/stats?format=json&type=TextReadouts&filter=version_text")
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            return False
+        found = {row["name"]: row["value"] for row in json.loads(body)["stats"] if "name" in row}
+        return all(found.get(name) == version for name, version in wanted.versions.items())
+
     async def active_requests(self) -> int:
         """Requests of clients that are being served."""
         stats = await self.stats(rf"^http\.{STAT_PREFIX}\.downstream_rq_active$")
@@ -202,7 +201,10 @@ class Rejection(Struct, frozen=True):
 
 
 class EnvoyWatch:
-    """Polls Envoy's counters and calls `report` once for each rejected update."""
+    """Polls Envoy's counters and calls `report` once for each subscription whose update was rejected.
+
+    That is one look after the counter moved, since its log line comes another way.
+    """
 
     def __init__(
         self,
@@ -216,6 +218,7 @@ class EnvoyWatch:
         self._report = report
         self._interval_seconds = interval_seconds
         self._seen: Mapping[str, int] = {}
+        self._unexplained: set[str] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -229,13 +232,16 @@ class EnvoyWatch:
             now = await self._admin.stats(_UPDATES)
         except (OSError, TimeoutError, ValueError, aiohttp.ClientError):
             return
-        for name in sorted(now):
-            # A restarted Envoy counts from zero.
-            before = self._seen.get(name, 0)
-            if now[name] > (before if now[name] >= before else 0):
-                reason = self._log.take_rejection() or "no reason in its log"
-                self._report(Rejection(name.rpartition(".update_")[0], reason))
+        for name in sorted(self._unexplained):
+            self._report(Rejection(name, self._log.take_rejection() or "Envoy gave no reason"))
+        # A restarted Envoy counts from zero.
+        rejected = [name for name, count in now.items() if count > _since(self._seen.get(name, 0), count)]
+        self._unexplained = {name.rpartition(".update_")[0] for name in rejected}
         self._seen = now
+
+
+def _since(before: int, count: int) -> int:
+    return before if count >= before else 0
 
 
 async def drain(admin: EnvoyAdmin, seconds: float, poll_seconds: float = 0.05) -> bool:

@@ -93,6 +93,7 @@ class ScriptedPicker:
                     json.dumps(
                         {
                             "log": dict(entry.common_properties.custom_tags),
+                            "path": entry.request.path,
                             "status": entry.response.response_code.value,
                             "served": served.port_value,
                             "details": entry.response.response_code_details,

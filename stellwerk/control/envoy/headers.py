@@ -13,6 +13,7 @@ DESTINATION_HEADER = "x-gateway-destination-endpoint"
 
 INTERNAL = (
     "x-stellwerk-",
+    "x-envoy-",
     DESTINATION_HEADER,
     "x-prefiller-",
     "x-encoder-hosts-ports",

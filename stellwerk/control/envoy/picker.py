@@ -66,7 +66,7 @@ def picker_cluster(settings: EnvoySettings) -> Document:
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "health_checks": [
             {
-                "timeout": "1s",
+                "timeout": seconds(settings.message_seconds),
                 "interval": "1s",
                 "no_traffic_interval": "1s",
                 "unhealthy_interval": "0.25s",

@@ -5,16 +5,20 @@ A cluster's endpoints are there before the cluster, and clusters before the rout
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from stellwerk.control.envoy.bootstrap import bootstrap
 from stellwerk.control.envoy.clusters import assignment, cluster, endpoints_file
 from stellwerk.control.envoy.document import Document, discovery
-from stellwerk.control.envoy.listener import listener
-from stellwerk.control.envoy.routes import route_configuration
+from stellwerk.control.envoy.listener import STAT_PREFIX, listener
+from stellwerk.control.envoy.routes import NOTHING_SERVED, ROUTES, route_configuration
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.catalog import Catalog
+
+LDS, CDS, RDS = "listener_manager.lds", "cluster_manager.cds", f"http.{STAT_PREFIX}.rds.{ROUTES}"
+"""Prefixes of the statistics of Envoy's subscriptions; that of a pool's endpoints is `cluster.NAME`."""
 
 
 class Resources(Struct, frozen=True):
@@ -22,19 +26,30 @@ class Resources(Struct, frozen=True):
 
     bootstrap: tuple[str, Document]
     files: dict[str, Document]
+    versions: dict[str, str]
+    """What Envoy's statistics of these names read once it has taken every file."""
 
 
-def resources(catalog: Catalog, settings: EnvoySettings) -> Resources:
-    """Equal arguments give equal documents, and each document's version is a digest of its content."""
+def resources(
+    catalog: Catalog, settings: EnvoySettings, served: Mapping[str, Iterable[str]] = NOTHING_SERVED
+) -> Resources:
+    """Equal arguments give equal documents, and each document's version is a digest of its content.
+
+    `served` are the models that servers list themselves, by pool: without objects that name them, only they tell to
+    which pool a request belongs while the picker is silent.
+    """
     pools = [catalog.pools[name] for name in sorted(catalog.pools)]
     paths = settings.paths
-    files = {paths.endpoints(endpoints_file(pool)): _file([assignment(pool)]) for pool in pools}
-    files[paths.clusters] = _file([cluster(pool, settings) for pool in pools])
-    files[paths.routes] = _file([route_configuration(catalog, settings)])
-    files[paths.listeners] = _file([listener(settings)])
-    return Resources((paths.bootstrap, bootstrap(settings)), files)
+    files = {paths.endpoints(endpoints_file(pool)): _file(assignment(pool)) for pool in pools}
+    stats = {paths.endpoints(endpoints_file(pool)): f"cluster.{pool.name}" for pool in pools}
+    files[paths.clusters] = _file(*(cluster(pool, settings) for pool in pools))
+    files[paths.routes] = _file(route_configuration(catalog, settings, served))
+    files[paths.listeners] = _file(listener(settings))
+    stats |= {paths.clusters: CDS, paths.routes: RDS, paths.listeners: LDS}
+    versions = {f"{stats[path]}.version_text": document["version_info"] for path, document in files.items()}
+    return Resources((paths.bootstrap, bootstrap(settings)), files, versions)
 
 
-def _file(contents: list[Document]) -> Document:
+def _file(*contents: Document) -> Document:
     digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return discovery(digest[:16], contents)

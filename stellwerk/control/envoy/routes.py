@@ -6,7 +6,7 @@ read by Envoy in that case only, chooses among the pools that are FailOpen; ever
 when the picker was asked and did not answer in time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import POOL_HEADER
@@ -17,16 +17,19 @@ from stellwerk.model.catalog import Catalog, FailureMode
 
 ROUTES = "stellwerk"
 """Name of the route configuration."""
+NOTHING_SERVED: Mapping[str, Iterable[str]] = {}
 _ANY: Document = {"prefix": "/"}
 
 
-def route_configuration(catalog: Catalog, settings: EnvoySettings) -> Document:
+def route_configuration(
+    catalog: Catalog, settings: EnvoySettings, served: Mapping[str, Iterable[str]] = NOTHING_SERVED
+) -> Document:
     """The whole RDS resource."""
     chosen: Document = {**_ANY, "headers": [{"name": POOL_HEADER, "present_match": True}]}
     routes = [
         {"name": "picked", "match": chosen, "route": _forward({"cluster_header": POOL_HEADER}, settings)},
         {"name": "undecided", "match": {**_ANY, "dynamic_metadata": [_undecided()]}, **_refusal(503)},
-        *fallbacks(catalog, settings),
+        *fallbacks(catalog, settings, served),
         {"name": "late", "match": {**_ANY, "filter_state": [_timed_out()]}, **_refusal(504)},
         {"name": "silent", "match": _ANY, **_refusal(503)},
     ]
@@ -37,11 +40,13 @@ def route_configuration(catalog: Catalog, settings: EnvoySettings) -> Document:
     )
 
 
-def fallbacks(catalog: Catalog, settings: EnvoySettings) -> list[Document]:
+def fallbacks(
+    catalog: Catalog, settings: EnvoySettings, served: Mapping[str, Iterable[str]] = NOTHING_SERVED
+) -> list[Document]:
     """Routes for a silent picker: by model name to open pools, then everything without a known name."""
     routes = []
     default = default_open_pool(catalog)
-    names = names_of_pools(catalog)
+    names = names_of_pools(catalog, served)
     for pool in sorted(names):
         if catalog.pools[pool].failure_mode is FailureMode.OPEN:
             match = {**_ANY, "dynamic_metadata": [_named(names[pool])]}
@@ -61,9 +66,11 @@ def default_open_pool(catalog: Catalog) -> str | None:
     return open_pools[0] if len(open_pools) == 1 else None
 
 
-def names_of_pools(catalog: Catalog) -> dict[str, list[str]]:
-    """The public names by pool, for pools that have some; of a name in two pools the InferenceModel's counts."""
-    owner = {name: pool.name for pool in catalog.pools.values() for name in pool.exact_rewrites}
+def names_of_pools(catalog: Catalog, served: Mapping[str, Iterable[str]] = NOTHING_SERVED) -> dict[str, list[str]]:
+    """The model names by pool, for pools that have some. Of a name in two pools the InferenceModel's counts, then the
+    rewrite rule's, as when the picker resolves it."""
+    owner = {name: pool for pool in sorted(served) if pool in catalog.pools for name in served[pool]}
+    owner |= {name: pool for pool in sorted(catalog.pools) for name in catalog.pools[pool].exact_rewrites}
     owner |= {model.name: model.pool for model in catalog.models.values() if model.pool in catalog.pools}
     names: dict[str, list[str]] = {}
     for name in sorted(owner):
