@@ -115,6 +115,7 @@ class Served:
 
     told: list[Told] = field(default_factory=list)
     streams: dict[int, Stream] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)
 
     def messages(self, stream_id: int) -> list[bytes]:
         return [entry[2] for entry in self.told if len(entry) == 3 and entry[1] == stream_id]
@@ -163,8 +164,11 @@ class Conversation:
         return self.machine.is_closing
 
     def handle(self) -> None:
+        """Note the events; their order is checked: opened first, closed last, both once."""
         for event in self.machine.events:
             stream = event.stream
+            assert isinstance(event, Opened) == (stream.id not in self.served.streams)
+            assert stream.id not in self.served.closed
             match event:
                 case Opened():
                     self.served.told.append(("opened", stream.id))
@@ -179,6 +183,7 @@ class Conversation:
                         stream.finish(Status.OK)
                 case Closed():
                     self.served.told.append(("closed", stream.id))
+                    self.served.closed.add(stream.id)
         self.machine.events.clear()
 
     def flush(self) -> list[Frame]:

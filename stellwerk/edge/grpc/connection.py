@@ -9,11 +9,12 @@ from struct import Struct
 from typing import Final
 
 from stellwerk.config import TransportLimits
-from stellwerk.edge.grpc import answer, peer_settings
+from stellwerk.edge.grpc import answer
 from stellwerk.edge.grpc import frames as h2
 from stellwerk.edge.grpc.budget import Budget, Flood
 from stellwerk.edge.grpc.counters import Counters
 from stellwerk.edge.grpc.events import Closed, Event, HalfClosed, Opened
+from stellwerk.edge.grpc.frame_reader import FrameReader
 from stellwerk.edge.grpc.frames import ConnectionFault, ErrorCode
 from stellwerk.edge.grpc.head import HeadReader, Refusal
 from stellwerk.edge.grpc.intake import Intake
@@ -35,7 +36,6 @@ _TRUNCATED: Final = Refusal(200, Status.INTERNAL, "the call ended within a messa
 _EXPIRED: Final = "the deadline (grpc-timeout) has passed"
 
 _message_prefix = Struct(">BI").pack
-_unpack_head = h2.HEAD.unpack_from
 _pack_head = h2.HEAD.pack
 
 
@@ -59,14 +59,7 @@ class Connection:
         self._lifetime = Lifetime(limits, now)
         self._streams: dict[int, Stream] = {}
         self._past = Past()
-        self._rest: bytes = b""
-        """Input that is no whole frame yet."""
-        self._has_preface = False
-        self._has_settings = False
-        self._block: bytearray | None = None
-        """A header block that CONTINUATION goes on with, and whose it is."""
-        self._block_id = 0
-        self._block_flags = 0
+        self._reader = FrameReader(self, limits.max_header_list_bytes)
         self._encoder_news = b""
         """What the next header block has to begin with."""
         self._accepts_to = h2.MAX_WINDOW
@@ -105,9 +98,8 @@ class Connection:
             return
         self._now = now
         self._lifetime.heard(now)
-        buf = self._rest + data if self._rest else data
         try:
-            self._rest = buf[self._parse(buf, self._greeted_to(buf)) :]
+            self._reader.feed(data)
             self._intake.settle()
             if self._outflow.is_corked:
                 self._check_unsent(sum(map(len, self._out)))
@@ -218,86 +210,136 @@ class Connection:
         self._intake.replenish(stream)
         self._wake()
 
-    # -- frames -----------------------------------------------------------------------------------------------------
+    # -- frames of the peer -----------------------------------------------------------------------------------------
 
-    def _greeted_to(self, buf: bytes) -> int:
-        """Where frames begin: behind the preface, the first time."""
-        if self._has_preface:
-            return 0
-        if len(buf) < len(h2.PREFACE):
-            if not h2.PREFACE.startswith(buf):
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 client")
-            return len(buf) + 1
-        if not buf.startswith(h2.PREFACE):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 client")
-        self._has_preface = True
-        return len(h2.PREFACE)
-
-    def _parse(self, buf: bytes, pos: int) -> int:
-        """Handle the whole frames of `buf` from `pos` on; where the rest begins."""
-        size = len(buf)
-        if pos > size:
-            return 0
-        while size - pos >= h2.HEAD_BYTES:
-            word, flags, stream_id = _unpack_head(buf, pos)
-            start = pos + h2.HEAD_BYTES
-            stop = start + (word >> 8)
-            kind = word & 0xFF
-            if word >> 8 > h2.DEFAULT_FRAME_BYTES:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame above SETTINGS_MAX_FRAME_SIZE")
-            if stop > size:
-                break
-            if self.is_closing:
-                return size
-            pos = stop
-            stream_id &= h2.STREAM_ID
-            if self._block is not None and (kind != h2.CONTINUATION or stream_id != self._block_id):
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
-            if kind == h2.DATA and self._has_settings:
-                self._on_data(flags, stream_id, buf, start, stop)
-            elif kind == h2.HEADERS and self._has_settings:
-                self._on_headers(flags, stream_id, buf, start, stop)
-            else:
-                self._on_other(kind, flags, stream_id, buf[start:stop])
-        return pos
-
-    def _on_data(self, flags: int, stream_id: int, buf: bytes, start: int, stop: int) -> None:
-        size = stop - start
-        self._intake.arrived(size)
+    def on_data(self, stream_id: int, size: int, buf: bytes, start: int, stop: int, is_last: bool) -> None:
+        intake = self._intake
+        intake.arrived(size)
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_peer_done:
-            self._intake.dropped(size)
+            intake.dropped(size)
             self._on_late(stream_id, stream)
             return
+        content = stop - start
         stream.receive_window -= size
-        if stream.receive_window < 0:
-            self._intake.dropped(size)
-            self._break(stream, ErrorCode.FLOW_CONTROL_ERROR)
+        if stream.receive_window < 0 or (stream.content_left is not None and content > stream.content_left):
+            intake.dropped(size)
+            is_overflow = stream.receive_window < 0
+            self._break(stream, ErrorCode.FLOW_CONTROL_ERROR if is_overflow else ErrorCode.PROTOCOL_ERROR)
             return
-        if flags & h2.PADDED:
-            start, stop = _unpadded(buf, start, stop)
-            self._intake.dropped(size - (stop - start))
-            size = stop - start
         if stream.content_left is not None:
-            stream.content_left -= size
-            if stream.content_left < 0:
-                self._intake.dropped(size)
-                self._break(stream, ErrorCode.PROTOCOL_ERROR)
-                return
-        is_last = flags & h2.END_STREAM
-        if is_last:
-            stream.is_peer_done = True
+            stream.content_left -= content
+        stream.is_peer_done = is_last
         if stream.ending is not None:
-            self._intake.dropped(size)
+            intake.dropped(size)
             return
+        intake.dropped(size - content)
         messages = self._counters.messages_received
-        refusal = self._intake.feed(stream, buf, start, stop)
+        refusal = intake.feed(stream, buf, start, stop)
         if refusal is not None:
             self._refuse(stream, refusal)
         elif is_last:
             self._on_peer_done(stream)
-        elif size < _TINY_BYTES and messages == self._counters.messages_received:
-            self._budget.spend(1, self._now, "tiny DATA frames")
+        elif content < _TINY_BYTES and messages == self._counters.messages_received:
+            self.on_noise("tiny DATA frames")
+
+    def on_block(self, stream_id: int, block: bytes, is_last: bool) -> None:
+        """Each block is decoded, also for streams that are refused: decoding has state."""
+        stream = self._streams.get(stream_id)
+        if stream_id > self._past.last_id:
+            self._open(stream_id, block, is_last)
+            return
+        complaint = self._heads.trailers(block)
+        if stream is None or stream.is_peer_done:
+            self._on_late(stream_id, stream)
+        elif complaint is not None or not is_last:
+            self._break(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            self._on_peer_done(stream)
+
+    def on_window_update(self, stream_id: int, increment: int) -> None:
+        self.on_noise("WINDOW_UPDATE frames")
+        if stream_id == 0:
+            if increment == 0:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            self._outflow.granted_to_all(increment)
+            return
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._require_past(stream_id)
+        elif increment == 0:
+            self._break(stream, ErrorCode.PROTOCOL_ERROR)
+        elif not self._outflow.granted(stream, increment):
+            self._break(stream, ErrorCode.FLOW_CONTROL_ERROR)
+
+    def on_reset(self, stream_id: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._require_past(stream_id)
+            self.on_noise("RST_STREAM frames")
+            return
+        self._counters.resets_received += 1
+        if not stream.has_answered and self._now - stream.opened_at < _YOUNG_SECONDS:
+            self.on_noise("rapid resets")
+        self._forget(stream, Ended.BY_PEER)
+
+    def on_settings(self, values: dict[int, int], count: int) -> None:
+        window = values.get(h2.INITIAL_WINDOW_SIZE, self._outflow.initial)
+        cost = 1 + count // _SETTINGS_PER_TOKEN
+        if window != self._outflow.initial:
+            cost += len(self._streams) // _STREAMS_PER_TOKEN
+            self._outflow.resize(window, self._streams)
+        self._budget.spend(cost, self._now, "SETTINGS frames")
+        if h2.MAX_FRAME_SIZE in values:
+            self._outflow.limit_frames(values[h2.MAX_FRAME_SIZE])
+        if values.get(h2.HEADER_TABLE_SIZE, h2.DEFAULT_TABLE_BYTES) < h2.DEFAULT_TABLE_BYTES:
+            self._encoder_news = answer.TABLE_UNUSED
+        self._out.append(h2.SETTINGS_ACK)
+        self._lifetime.greeted()
+
+    def on_ping(self, payload: bytes) -> None:
+        self.on_noise("PING frames")
+        self._out.append(h2.frame(h2.PING, h2.ACK, 0, payload))
+
+    def on_pong(self, payload: bytes) -> None:
+        self.on_noise("PING frames")
+        if payload == _LAST_CALL and self._is_draining:
+            self._last_call()
+
+    def on_goaway(self) -> None:
+        self.on_noise("GOAWAY frames")
+        self._is_peer_leaving = True
+        self._close_when_done()
+
+    def on_noise(self, what: str) -> None:
+        self._budget.spend(1, self._now, what)
+
+    # -- what they come to ------------------------------------------------------------------------------------------
+
+    def _open(self, stream_id: int, block: bytes, is_last: bool) -> None:
+        head = self._heads.request(block)
+        self._past.last_id = stream_id
+        if len(self._streams) >= self._limits.max_concurrent_streams or stream_id > self._accepts_to:
+            self._counters.streams_refused += 1
+            self._turn_away(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        if head.malformed is not None or (is_last and head.content_bytes):
+            self._counters.protocol_errors += 1
+            self._turn_away(stream_id, ErrorCode.PROTOCOL_ERROR)
+            return
+        if head.refusal is not None:
+            self._refuse_unopened(stream_id, is_last, head.refusal)
+            return
+        stream = Stream(self, stream_id, head, self._intake.stream_window, self._outflow.initial, self._now)
+        self._streams[stream_id] = stream
+        self._counters.streams_accepted += 1
+        self._counters.streams_open += 1
+        self._lifetime.busy()
+        if head.timeout_seconds is not None:
+            self._lifetime.watch(stream_id, self._now + head.timeout_seconds, self._streams, len(self._streams))
+        self.events.append(Opened(stream))
+        if is_last:
+            self._on_peer_done(stream)
 
     def _on_peer_done(self, stream: Stream) -> None:
         stream.is_peer_done = True
@@ -313,176 +355,18 @@ class Connection:
         if stream is not None:
             self._break(stream, ErrorCode.STREAM_CLOSED)
             return
-        match self._past.how(stream_id):
-            case Ended.NEVER_OPENED:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame for a stream that was never opened")
-            case Ended.BY_BOTH:
-                raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame after END_STREAM")
-            case Ended.BY_PEER:
-                self._out.append(h2.reset(stream_id, ErrorCode.STREAM_CLOSED))
-            case Ended.BY_US | Ended.LONG_AGO:
-                pass
-        self._budget.spend(1, self._now, "frames for streams that are over")
+        self._require_past(stream_id)
+        how = self._past.how(stream_id)
+        if how is Ended.BY_BOTH:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame after END_STREAM")
+        if how is Ended.BY_PEER:
+            self._out.append(h2.reset(stream_id, ErrorCode.STREAM_CLOSED))
+        self.on_noise("frames for streams that are over")
 
-    def _on_headers(self, flags: int, stream_id: int, buf: bytes, start: int, stop: int) -> None:
-        if not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS for a stream a client cannot open")
-        if flags & h2.PADDED:
-            start, stop = _unpadded(buf, start, stop)
-        if flags & h2.PRIORITIZED:
-            start += 5
-            if start > stop:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
-        if flags & h2.END_HEADERS:
-            self._on_block(stream_id, flags, buf[start:stop])
-        else:
-            self._block = bytearray(memoryview(buf)[start:stop])
-            self._block_id = stream_id
-            self._block_flags = flags
-
-    def _on_continuation(self, flags: int, payload: bytes) -> None:
-        block = self._block
-        if block is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        self._budget.spend(1, self._now, "CONTINUATION frames")
-        block += payload
-        if len(block) > self._limits.max_header_list_bytes:
-            raise Flood("header bytes")
-        if flags & h2.END_HEADERS:
-            self._block = None
-            self._on_block(self._block_id, self._block_flags, bytes(block))
-
-    def _on_block(self, stream_id: int, flags: int, block: bytes) -> None:
-        """A whole header block. Each one is decoded, also for streams that are refused: decoding has state."""
-        stream = self._streams.get(stream_id)
-        if stream_id > self._past.last_id:
-            self._open(stream_id, flags, block)
-            return
-        complaint = self._heads.trailers(block)
-        if stream is None or stream.is_peer_done:
-            self._on_late(stream_id, stream)
-        elif complaint is not None or not flags & h2.END_STREAM:
-            self._break(stream, ErrorCode.PROTOCOL_ERROR)
-        else:
-            self._on_peer_done(stream)
-
-    def _open(self, stream_id: int, flags: int, block: bytes) -> None:
-        head = self._heads.request(block)
-        self._past.last_id = stream_id
-        is_last = flags & h2.END_STREAM
-        if len(self._streams) >= self._limits.max_concurrent_streams or stream_id > self._accepts_to:
-            self._counters.streams_refused += 1
-            self._turn_away(stream_id, ErrorCode.REFUSED_STREAM)
-            return
-        if head.malformed is not None or (is_last and head.content_bytes):
-            self._counters.protocol_errors += 1
-            self._turn_away(stream_id, ErrorCode.PROTOCOL_ERROR)
-            return
-        if head.refusal is not None:
-            self._refuse_unopened(stream_id, bool(is_last), head.refusal)
-            return
-        stream = Stream(self, stream_id, head, self._intake.stream_window, self._outflow.initial, self._now)
-        self._streams[stream_id] = stream
-        self._counters.streams_accepted += 1
-        self._counters.streams_open += 1
-        self._lifetime.busy()
-        stream.is_peer_done = bool(is_last)
-        if head.timeout_seconds is not None:
-            self._lifetime.watch(stream_id, self._now + head.timeout_seconds, self._streams, len(self._streams))
-        self.events.append(Opened(stream))
-        if is_last:
-            self.events.append(HalfClosed(stream))
-
-    def _on_other(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if not self._has_settings and (kind != h2.SETTINGS or flags & h2.ACK):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the preface is not followed by SETTINGS")
-        match kind:
-            case h2.WINDOW_UPDATE:
-                self._on_window_update(stream_id, payload)
-            case h2.RST_STREAM:
-                self._on_reset(stream_id, payload)
-            case h2.SETTINGS:
-                self._on_settings(flags, stream_id, payload)
-            case h2.PING:
-                self._on_ping(flags, stream_id, payload)
-            case h2.CONTINUATION:
-                self._on_continuation(flags, payload)
-            case h2.GOAWAY:
-                self._on_goaway(stream_id, payload)
-            case h2.PRIORITY:
-                _require(stream_id != 0, "PRIORITY without a stream")
-                _require_size(len(payload) == 5, "PRIORITY")
-                self._budget.spend(1, self._now, "PRIORITY frames")
-            case h2.PUSH_PROMISE:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client cannot push")
-            case _:
-                self._budget.spend(1, self._now, "frames of unknown types")
-
-    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
-        _require_size(len(payload) == 4, "WINDOW_UPDATE")
-        self._budget.spend(1, self._now, "WINDOW_UPDATE frames")
-        increment = int.from_bytes(payload, "big") & h2.MAX_WINDOW
-        if stream_id == 0:
-            _require(increment > 0, "WINDOW_UPDATE of nothing")
-            self._outflow.granted_to_all(increment)
-            return
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._require_past(stream_id)
-        elif increment == 0:
-            self._break(stream, ErrorCode.PROTOCOL_ERROR)
-        elif not self._outflow.granted(stream, increment):
-            self._break(stream, ErrorCode.FLOW_CONTROL_ERROR)
-
-    def _on_reset(self, stream_id: int, payload: bytes) -> None:
-        _require_size(len(payload) == 4, "RST_STREAM")
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._require_past(stream_id)
-            self._budget.spend(1, self._now, "RST_STREAM frames")
-            return
-        self._counters.resets_received += 1
-        if not stream.has_answered and self._now - stream.opened_at < _YOUNG_SECONDS:
-            self._budget.spend(1, self._now, "rapid resets")
-        self._forget(stream, Ended.BY_PEER)
-
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _require(stream_id == 0, "SETTINGS of a stream")
-        if flags & h2.ACK:
-            _require_size(not payload, "SETTINGS acknowledgement")
-            self._budget.spend(1, self._now, "SETTINGS frames")
-            return
-        values = peer_settings.read(payload)
-        window = values.get(h2.INITIAL_WINDOW_SIZE, self._outflow.initial)
-        cost = 1 + len(payload) // h2.SETTING.size // _SETTINGS_PER_TOKEN
-        if window != self._outflow.initial:
-            cost += len(self._streams) // _STREAMS_PER_TOKEN
-            self._outflow.resize(window, self._streams)
-        self._budget.spend(cost, self._now, "SETTINGS frames")
-        if h2.MAX_FRAME_SIZE in values:
-            self._outflow.limit_frames(values[h2.MAX_FRAME_SIZE])
-        if values.get(h2.HEADER_TABLE_SIZE, h2.DEFAULT_TABLE_BYTES) < h2.DEFAULT_TABLE_BYTES:
-            self._encoder_news = answer.TABLE_UNUSED
-        self._out.append(h2.SETTINGS_ACK)
-        if not self._has_settings:
-            self._has_settings = True
-            self._lifetime.greeted()
-
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        _require(stream_id == 0, "PING of a stream")
-        _require_size(len(payload) == 8, "PING")
-        self._budget.spend(1, self._now, "PING frames")
-        if not flags & h2.ACK:
-            self._out.append(h2.frame(h2.PING, h2.ACK, 0, payload))
-        elif payload == _LAST_CALL and self._is_draining:
-            self._last_call()
-
-    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
-        _require(stream_id == 0, "GOAWAY of a stream")
-        _require_size(len(payload) >= 8, "GOAWAY")
-        self._budget.spend(1, self._now, "GOAWAY frames")
-        self._is_peer_leaving = True
-        self._close_when_done()
+    def _require_past(self, stream_id: int) -> None:
+        """The frame may come late, but not early."""
+        if self._past.how(stream_id) is Ended.NEVER_OPENED:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame for a stream that was never opened")
 
     # -- endings ----------------------------------------------------------------------------------------------------
 
@@ -573,30 +457,8 @@ class Connection:
         if self._outflow.queued_bytes + written > self._limits.max_unsent_bytes:
             raise Flood("bytes the peer does not read")
 
-    def _require_past(self, stream_id: int) -> None:
-        """The frame may come late, but not early."""
-        if self._past.how(stream_id) is Ended.NEVER_OPENED:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame for a stream that was never opened")
-
     def _write_headers(self, stream_id: int, flags: int, block: bytes) -> None:
         if self._encoder_news:
             block = self._encoder_news + block
             self._encoder_news = b""
         self._out.append(_pack_head(len(block) << 8 | h2.HEADERS, flags, stream_id) + block)
-
-
-def _unpadded(buf: bytes, start: int, stop: int) -> tuple[int, int]:
-    """Where the content of a padded frame begins and ends."""
-    if start == stop or buf[start] >= stop - start:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding longer than its frame")
-    return start + 1, stop - buf[start]
-
-
-def _require(is_right: bool, what: str) -> None:
-    if not is_right:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, what)
-
-
-def _require_size(is_right: bool, what: str) -> None:
-    if not is_right:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"{what} of a wrong length")

@@ -1,7 +1,5 @@
 """A SETTINGS frame of the peer, read and checked (RFC 9113, section 6.5.2)."""
 
-from collections.abc import Mapping
-
 from stellwerk.edge.grpc.frames import (
     DEFAULT_FRAME_BYTES,
     ENABLE_PUSH,
@@ -15,7 +13,7 @@ from stellwerk.edge.grpc.frames import (
 )
 
 
-def read(payload: bytes) -> Mapping[int, int]:
+def read(payload: bytes) -> dict[int, int]:
     """Values by identifier, the last of each. Raises `ConnectionFault` for one that is out of its range."""
     if len(payload) % SETTING.size:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a length that is no multiple of 6")
