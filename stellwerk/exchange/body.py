@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.json import Decoder
 
 from stellwerk.exchange import multipart, paths, structure
 from stellwerk.exchange.content import DECODERS, Content
@@ -19,8 +20,8 @@ from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api, Request
 
 _FORM_APIS = frozenset((Api.AUDIO, Api.IMAGES))
-_MAX_HEADER_VALUE = 256
-"""Characters of an identity in a header that count: it becomes a key of queues and of metrics."""
+_MAX_NAME_CHARACTERS = 256
+"""Of a name in a header, which becomes a key of queues and of metrics."""
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _NOTHING = Content()
 
@@ -39,20 +40,21 @@ def read(head: Head, api: Api, body: bytes, limits: BodyLimits) -> Request | Ref
 
 
 def _content(head: Head, api: Api, body: bytes, limits: BodyLimits) -> Content | Refused:
-    if api not in DECODERS:
+    decoder = DECODERS.get(api)
+    if decoder is None:
         return Content(model=paths.model_name(head.path)) if api is Api.MODEL else _NOTHING
     content_type = head.headers.get("content-type", "")
-    if api in _FORM_APIS and multipart.is_form(content_type):
+    if multipart.is_form(content_type) and api in _FORM_APIS:
         return _form(body, content_type, limits)
-    return _json(api, body, content_type, limits)
+    return _json(decoder, body, content_type, limits)
 
 
-def _json(api: Api, body: bytes, content_type: str, limits: BodyLimits) -> Content | Refused:
+def _json(decoder: Decoder[Content], body: bytes, content_type: str, limits: BodyLimits) -> Content | Refused:
     if not body:
         return _malformed("the request has no body: send a JSON object")
     text = body.removeprefix(BYTE_ORDER_MARK)
     try:
-        content = DECODERS[api].decode(text)
+        content = decoder.decode(text)
     except RecursionError:
         return _too_deep(limits)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -77,7 +79,8 @@ def _form(body: bytes, content_type: str, limits: BodyLimits) -> Content | Refus
         model = values["model"].decode() if "model" in values else None
     except UnicodeDecodeError:
         return _malformed("model is not valid UTF-8", "model")
-    return Content(model=model, stream=msgspec.Raw(values.get("stream", b"")))
+    stream = msgspec.Raw(b'"' + values.get("stream", b"").strip().lower() + b'"')
+    return Content(model=model, stream=stream)
 
 
 def _judge_model(model: str | None, limits: BodyLimits) -> Refused | None:
@@ -114,13 +117,13 @@ def _request(head: Head, api: Api, size_bytes: int, content: Content) -> Request
 
 
 def _name(headers: Mapping[str, str], header: str, alias: str) -> str | None:
-    """The value of `header`, else of `alias`; None if both are missing or empty."""
+    """The value of `header`, else of `alias`; None if there is none, or if it is too long to be a name."""
     value = headers.get(header) or headers.get(alias)
     if not value:
         return None
     if not value.isascii():
         value = value.encode("latin-1", "replace").decode("utf-8", "replace")
-    return value[:_MAX_HEADER_VALUE]
+    return value if len(value) <= _MAX_NAME_CHARACTERS else None
 
 
 def _seconds(headers: Mapping[str, str], header: str, alias: str) -> float | None:

@@ -4,6 +4,8 @@ Values that only the model server needs stay raw: msgspec skips them in C and ke
 costs one pass and no copy. Types of fields other than `model` are the server's business: a wrong one is ignored here.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 import numpy as np
 from msgspec import Raw, Struct
@@ -18,9 +20,9 @@ _BYTES_PER_TOKEN = 4
 _MAX_CAP_DIGITS = 9
 _NUMPY_PAYS_OFF_BYTES = 4096
 _ABSENT = Raw()
-_TRUTHS = frozenset((b"true", b"1", b'"true"', b'"1"', b'"on"', b'"yes"', b'"t"', b'"y"'))
-"""What a lenient validator (pydantic) takes for true."""
-_BRACKET = ord("[")
+_TRUTHS = frozenset((b"true", b"1", b"1.0", b'"true"', b'"True"', b'"TRUE"', b'"1"', b'"on"', b'"yes"', b'"t"', b'"y"'))
+"""What lenient validators take for true, as JSON."""
+_BRACKET, _NULL = ord("["), ord("n")
 _LEADING_BYTES = 64
 """Where the first element of an array is expected; one that starts later is taken for a token id."""
 
@@ -34,7 +36,7 @@ class Content(Struct, gc=False):
 
     @property
     def is_stream(self) -> bool:
-        return self.stream is not _ABSENT and bytes(self.stream).lower() in _TRUTHS
+        return self.stream is not _ABSENT and bytes(self.stream) in _TRUTHS
 
     @property
     def salt(self) -> bytes:
@@ -148,7 +150,7 @@ class Drawing(Content, gc=False):
         return _one(self.prompt)
 
 
-DECODERS: dict[Api, msgspec.json.Decoder[Content]] = {
+DECODERS: Mapping[Api, msgspec.json.Decoder[Content]] = {
     Api.CHAT: msgspec.json.Decoder(Chat),
     Api.COMPLETIONS: msgspec.json.Decoder(Completion),
     Api.EMBEDDINGS: msgspec.json.Decoder(Input),
@@ -171,7 +173,7 @@ _decode_elements = msgspec.json.Decoder(_Elements).decode
 
 
 def _is_present(value: Raw) -> bool:
-    return value is not _ABSENT and bytes(memoryview(value)[:5]) != b"null"
+    return value is not _ABSENT and memoryview(value)[0] != _NULL
 
 
 def _one(*parts: Raw) -> tuple[Prompts, int]:
@@ -218,5 +220,7 @@ def _estimate(size_bytes: int) -> int:
 
 
 def _small_int(value: Raw) -> int | None:
-    digits = bytes(memoryview(value)[: _MAX_CAP_DIGITS + 1])
+    if value is _ABSENT:
+        return None
+    digits = bytes(value)
     return int(digits) if len(digits) <= _MAX_CAP_DIGITS and digits.isdigit() else None

@@ -40,7 +40,7 @@ class _Strange(Exception):
 
 def is_form(content_type: str) -> bool:
     """Whether the content type announces a form that this module reads."""
-    return content_type.partition(";")[0].strip().lower() == _FORM
+    return content_type[: len(_FORM) + 1].rstrip("; \t").lower() == _FORM
 
 
 def fields(body: bytes, content_type: str, max_parts: int) -> tuple[Field, ...] | Malformed:

@@ -5,6 +5,7 @@ Serialising a parsed body anew would change numbers, escapes and key order; here
 
 import json
 import re
+from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
@@ -17,9 +18,9 @@ Spans = tuple[tuple[int, int], ...]
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_PARTS = 1024
 """Bodies come here after `body.read` has held them against the configured limit."""
-_MAX_KEYS = 256
-"""More keys spelled `model` than anyone sends: the first ones and the last are set, which settles it for every parser
-that takes the first or the last."""
+_MAX_KEYS = 1024
+"""Keys `model` at any depth. A body with more is an attack on parsers that differ, and is told off cheaply: it gets one
+more key in front, so that who takes the first key and who takes the last read the same."""
 _ABSENT = Raw()
 _KEY = re.compile(
     rb'"(?:m|\\u006[dD])(?:o|\\u006[fF])(?:d|\\u0064)(?:e|\\u0065)(?:l|\\u006[cC])"[ \t\r\n]*+:[ \t\r\n]*+'
@@ -46,7 +47,7 @@ def with_model(body: bytes, request_content_type: str, target: str) -> bytes:
         spans = _form_spans(body, request_content_type)
         if spans:
             return spliced(body, spans, target.encode("utf-8", "replace"))
-    return spliced(body, _json_spans(body), quoted(target))
+    return _in_json(body, quoted(target))
 
 
 def spliced(text: bytes, spans: Spans, replacement: bytes) -> bytes:
@@ -74,26 +75,28 @@ def _form_spans(body: bytes, content_type: str) -> Spans:
     return tuple((field.start, field.end) for field in found if field.name == "model" and not field.is_file)
 
 
-def _json_spans(body: bytes) -> Spans:
-    """The parser finds the last `model` exactly; only a body with further candidates is searched for more."""
+def _in_json(body: bytes, name: bytes) -> bytes:
+    """The parser finds the last `model` exactly; only what stands before it is searched for more."""
     text = body.removeprefix(BYTE_ORDER_MARK)
     try:
         last = _decode(text).model
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ()
+        return body
     if last is _ABSENT:
-        return ()
-    start, end = structure.span(last, text)
-    offset = len(body) - len(text)
-    spans = (*_earlier(text, start), (start, end))
-    return tuple((start + offset, end + offset) for start, end in spans)
+        return body
+    span = structure.span(last, text)
+    keys = list(islice(_KEY.finditer(text, 0, span[0]), _MAX_KEYS))
+    if len(keys) == _MAX_KEYS:
+        inside = text.index(b"{") + 1
+        return b"".join((text[:inside], b'"model":', name, b",", text[inside : span[0]], name, text[span[1] :]))
+    edited = spliced(text, (*_at_top_level(text, keys), span), name)
+    return edited if text is body else BYTE_ORDER_MARK + edited
 
 
-def _earlier(text: bytes, last: int) -> Spans:
-    """Scalar values of top-level keys `model` in front of `last`, the value that the parser took."""
-    keys = islice(_KEY.finditer(text, 0, last), _MAX_KEYS)
-    candidates = [key for key in keys if key[1] is not None and text[key.start() - 1] != structure.BACKSLASH]
-    if not candidates:
+def _at_top_level(text: bytes, keys: Iterable[re.Match[bytes]]) -> Spans:
+    """Scalar values of those of `keys` that belong to the outermost object."""
+    keys = [key for key in keys if key[1] is not None and text[key.start() - 1] != structure.BACKSLASH]
+    if not keys:
         return ()
-    depths = structure.depths_at(text, [found.start() for found in candidates])
-    return tuple(found.span(1) for found, depth in zip(candidates, depths, strict=True) if depth == 1)
+    depths = structure.depths_at(text, [key.start() for key in keys])
+    return tuple(key.span(1) for key, depth in zip(keys, depths, strict=True) if depth == 1)

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Raw
 from numpy.typing import NDArray
 
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 17
 """Fits the second-level cache, and bounds the memory of the arrays made on the way."""
 _QUOTE, BACKSLASH = ord('"'), ord("\\")
 _OPENER, _CLOSER, _BRACE_BIT = ord("{"), ord("}"), 0x20
@@ -21,23 +21,20 @@ def exceeds_depth(text: bytes, limit: int) -> bool:
     """Whether arrays and objects nest deeper than `limit`; `[]` is one level."""
     if _at_most(text, b"[", limit) + _at_most(text, b"{", limit) <= limit:
         return False
-    return any(depth.size and int(depth.max()) > limit for _, _, depth in _profile(text))
+    return any(depths.size and depths.max() > limit for _, _, depths in _profile(text))
 
 
 def depths_at(text: bytes, positions: Sequence[int]) -> list[int]:
     """How many brackets are open before each of `positions`, which ascend. `text` may be cut off anywhere."""
     found: list[int] = []
     before = 0
-    for start, is_mark, depth in _profile(text):
+    for end, marks, depths in _profile(text):
+        here = [position for position in positions[len(found) :] if position < end]
+        found += [int(depths[rank - 1]) if rank else before for rank in np.searchsorted(marks, here)]
         if len(found) == len(positions):
             break
-        end = start + is_mark.size
-        here = [position - start for position in positions[len(found) :] if position < end]
-        if here:
-            rank = np.searchsorted(np.flatnonzero(is_mark), here)
-            found += [int(depth[at - 1]) if at else before for at in rank]
-        before = int(depth[-1]) if depth.size else before
-    return found + [before] * (len(positions) - len(found))
+        before = int(depths[-1]) if depths.size else before
+    return found
 
 
 def span(value: Raw, text: bytes) -> tuple[int, int]:
@@ -60,30 +57,25 @@ def _at_most(text: bytes, character: bytes, limit: int) -> int:
     return len(text) - len(text.replace(character, b"", limit + 1))
 
 
-def _profile(text: bytes) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.int32]]]:
-    """By blocks: the offset, which bytes are marks (brackets and quotes), and the depth after each mark."""
-    whole = np.frombuffer(_without_backslash_pairs(text), np.uint8)
-    depth, is_inside = 0, 0
+def _profile(text: bytes) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.int32]]]:
+    """By blocks: where a block ends, where its marks (brackets and quotes) are, and the depth after each of them."""
+    whole = np.frombuffer(text, np.uint8)
+    depth, is_inside = np.int32(0), np.uint8(0)
     for start in range(0, whole.size, _BLOCK_BYTES):
         block = whole[start : start + _BLOCK_BYTES]
-        is_quote = block == _QUOTE
-        is_quote[1:] &= block[:-1] != BACKSLASH
-        if start and whole[start - 1] == BACKSLASH:
-            is_quote[0] = False
         folded = block | _BRACE_BIT
-        is_mark = is_quote | (folded == _OPENER) | (folded == _CLOSER)
-        marks = folded[is_mark]
-        quotes_so_far = np.cumsum(marks == _QUOTE, dtype=np.uint8) + np.uint8(is_inside)
-        is_outside = (quotes_so_far & 1) == 0
+        positions = np.flatnonzero((block == _QUOTE) | (folded == _OPENER) | (folded == _CLOSER))
+        marks = folded[positions]
+        positions += start
+        is_escaped = whole[positions - 1] == BACKSLASH
+        if (whole[positions[is_escaped] - 2] == BACKSLASH).any():
+            whole = np.frombuffer(text.replace(b"\\\\", b".."), np.uint8)
+            is_escaped = whole[positions - 1] == BACKSLASH
+        marks[is_escaped] = 0
+        quotes = np.cumsum((marks == _QUOTE).view(np.uint8), dtype=np.uint8) + is_inside
         steps = (marks == _OPENER).view(np.int8) - (marks == _CLOSER).view(np.int8)
-        steps *= is_outside.view(np.int8)
-        depths = np.cumsum(steps, dtype=np.int32)
-        depths += depth
-        if marks.size:
-            depth, is_inside = int(depths[-1]), int(quotes_so_far[-1] & 1)
-        yield start, is_mark, depths
-
-
-def _without_backslash_pairs(text: bytes) -> bytes:
-    """`text` with each escaped backslash blanked, so that a quote is escaped if and only if a backslash precedes it."""
-    return text.replace(b"\\\\", b"..") if b"\\\\" in text else text
+        steps *= (quotes & 1 == 0).view(np.int8)
+        depths = np.cumsum(steps, dtype=np.int32) + depth
+        if positions.size:
+            depth, is_inside = depths[-1], quotes[-1] & 1
+        yield start + block.size, positions, depths
