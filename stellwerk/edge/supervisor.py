@@ -12,8 +12,9 @@ import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -21,6 +22,10 @@ _log = logging.getLogger("stellwerk.supervisor")
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _MAX_LINE_BYTES = 64 * 1024
+
+
+_LAST_WORDS_SECONDS = 1.0
+"""How long the output of an ended child is still read; a grandchild may hold the pipe open for ever."""
 
 
 class Program(Struct, frozen=True):
@@ -50,6 +55,11 @@ class Pauses(Struct, frozen=True):
         return min(self.most_seconds, self.first_seconds * 2.0 ** min(restarts - 1, 32))
 
 
+class _Child(NamedTuple):
+    process: Process
+    output: asyncio.Task[None]
+
+
 class Supervisor:
     """Owns the children. `drain` is awaited before they are ended; it should bound itself."""
 
@@ -62,7 +72,7 @@ class Supervisor:
         self._programs = tuple(programs)
         self._drain = drain
         self._pauses = pauses or Pauses()
-        self._running: dict[str, Process] = {}
+        self._running: dict[str, _Child] = {}
         self._restarts: dict[str, int] = dict.fromkeys((each.name for each in self._programs), 0)
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
@@ -74,8 +84,8 @@ class Supervisor:
 
     def pid(self, name: str) -> int | None:
         """The process id of a child that runs now."""
-        process = self._running.get(name)
-        return process.pid if process is not None else None
+        child = self._running.get(name)
+        return child.process.pid if child is not None else None
 
     def stop(self) -> None:
         """Drain and end; called again: end at once."""
@@ -94,7 +104,7 @@ class Supervisor:
             stop = asyncio.create_task(self._stopping.wait(), name="stop")
             await asyncio.wait([stop, *keepers], return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
-            await self._until_killed(self._orderly_end(keepers))
+            await self._until_killed(self._orderly_end())
         finally:
             await self._end_everything(keepers)
             if handle_signals:
@@ -117,51 +127,51 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await each
 
-    async def _orderly_end(self, keepers: Sequence[asyncio.Task[None]]) -> None:
+    async def _orderly_end(self) -> None:
         if self._drain is not None:
             await self._drain()
-        for program, keeper in zip(self._programs, keepers, strict=True):
-            keeper.cancel()
-            process = self._running.get(program.name)
-            if process is not None:
-                await _end(process, program.stop_seconds)
+        for program in self._programs:
+            child = self._running.get(program.name)
+            if child is not None:
+                await _end(child.process, program.stop_seconds)
+                await asyncio.wait([child.output], timeout=_LAST_WORDS_SECONDS)
 
     async def _end_everything(self, keepers: Sequence[asyncio.Task[None]]) -> None:
-        for process in self._running.values():
-            _signal_group(process, signal.SIGKILL)
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
-        for process in self._running.values():
-            await process.wait()
+        for child in self._running.values():
+            _signal_group(child.process, signal.SIGKILL)
+            await child.process.wait()
+            await _finish(child.output)
+        self._running.clear()
 
     async def _keep(self, program: Program) -> None:
         loop = asyncio.get_running_loop()
         falls = 0
-        if program.before is not None:
-            await program.before()
-        while True:
+        while not self._stopping.is_set():
             started = loop.time()
-            process = await _start(program)
-            self._running[program.name] = process
-            _log.info("%s started", program.name, extra={"fields": {"pid": process.pid}})
-            await _watch(process, program)
+            child = self._running[program.name] = await _start(program)
+            _log.info("%s started", program.name, extra={"fields": {"pid": child.process.pid}})
+            await child.process.wait()
             if self._stopping.is_set():
                 return
-            _signal_group(process, signal.SIGKILL)
+            _signal_group(child.process, signal.SIGKILL)
+            await asyncio.wait([child.output], timeout=_LAST_WORDS_SECONDS)
+            await _finish(child.output)
+            del self._running[program.name]
             lasted = loop.time() - started
             falls = 0 if lasted >= self._pauses.stable_seconds else falls
             pause = self._pauses.before(falls)
             _log.error(
                 "%s %s after %.1f s; starting it again%s",
                 program.name,
-                how_it_ended(process.returncode),
+                how_it_ended(child.process.returncode),
                 lasted,
                 f" in {pause:g} s" if pause else "",
             )
             falls += 1
             self._restarts[program.name] += 1
-            del self._running[program.name]
             await asyncio.sleep(pause)
 
 
@@ -177,17 +187,26 @@ def how_it_ended(returncode: int | None) -> str:
         return f"was killed by signal {-returncode}"
 
 
-async def _start(program: Program) -> Process:
+async def _start(program: Program) -> _Child:
     """In a session of its own, so that a terminal's Ctrl-C reaches us alone, and its group can be signalled whole."""
-    output = None if program.on_line is None else PIPE
-    return await asyncio.create_subprocess_exec(
-        *program.argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=output,
-        stderr=None if output is None else asyncio.subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=_die_with(os.getpid()) if _libc is not None else None,
-    )
+    reading, writing = os.pipe() if program.on_line is not None else (None, None)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *program.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()) if _libc is not None else None,
+        )
+    except BaseException:
+        if reading is not None:
+            os.close(reading)
+        raise
+    finally:
+        if writing is not None:
+            os.close(writing)
+    return _Child(process, asyncio.create_task(_read_lines(reading, program.on_line), name=f"output of {program.name}"))
 
 
 def _die_with(parent: int) -> Callable[[], None]:
@@ -205,33 +224,34 @@ def _die_with(parent: int) -> Callable[[], None]:
     return set_death_signal
 
 
-async def _watch(process: Process, program: Program) -> None:
-    """Until the process has ended; its lines go to `on_line`."""
-    if program.on_line is None or process.stdout is None:
-        await process.wait()
+async def _read_lines(descriptor: int | None, on_line: Callable[[str], None] | None) -> None:
+    """Until the last process that holds the other end is gone. Lines longer than 64 KiB are cut into pieces.
+
+    A pipe of our own, because asyncio's holds back a child's end until its grandchildren have let go of it.
+    """
+    if descriptor is None or on_line is None:
         return
-    reading = asyncio.create_task(_read_lines(process.stdout, program.on_line), name=f"output of {program.name}")
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", 0)
+    )
     try:
-        await process.wait()
-        # A grandchild may hold the pipe open.
-        await asyncio.wait([reading], timeout=1.0)
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-
-
-async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
-    """Lines longer than 64 KiB are cut into pieces."""
-    rest = b""
-    while chunk := await stream.read(_MAX_LINE_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) >= _MAX_LINE_BYTES:
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            if line:
+        rest = b""
+        while chunk := await stream.read(_MAX_LINE_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= _MAX_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in filter(None, lines):
                 on_line(line.decode(errors="replace"))
-    if rest:
-        on_line(rest.decode(errors="replace"))
+        if rest:
+            on_line(rest.decode(errors="replace"))
+    finally:
+        transport.close()
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _end(process: Process, seconds: float) -> None:
