@@ -18,7 +18,8 @@ _MAX_CACHED_LABELS_BYTES = 4096
 # What follows a family's name on its line: labels, value, timestamp; an exemplar may follow. Possessive throughout: a
 # hostile line is read once, never twice.
 _REST_OF_LINE = re.compile(
-    rb'(?:\{((?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\})?[ \t]*+([^ \t\r\n#]++)(?:[ \t]++([^ \t\r\n#]++))?[^\n]*+'
+    rb'(?=[{ \t])(?:\{((?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\})?'
+    rb"[ \t]*+([^ \t\r\n#]++)(?:[ \t]++([^ \t\r\n#]++))?[^\n]*+"
 )
 _LABEL = re.compile(rb'[ \t]*+([^=," \t]++)[ \t]*+=[ \t]*+"((?:[^"\\]++|\\.)*+)"[ \t]*+,?')
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -55,32 +56,26 @@ class Page:
         """
         text = self._text
         needle = b"\n" + family
-        start = self._find(needle, self._cursor, len(text))
-        if start < 0:
-            start = self._find(needle, 0, self._cursor + len(needle) + 1)
+        match = self._first(needle)
         found: list[Series] = []
-        while start >= 0 and len(found) < MAX_SERIES:
-            match = _REST_OF_LINE.match(text, start + len(needle))
-            if match is None:
-                end = text.find(b"\n", start + 1)
-            else:
-                labels, value, timestamp = match.groups()
-                found.append(Series(labels or b"", number(value), None if timestamp is None else number(timestamp)))
-                end = match.end()
-            self._cursor = max(end, start)
-            start = end if end >= 0 and self._is_at(needle, end) else -1
+        while match is not None and len(found) < MAX_SERIES:
+            labels, value, timestamp = match.groups()
+            found.append(Series(labels or b"", number(value), None if timestamp is None else number(timestamp)))
+            end = self._cursor = match.end()
+            match = _REST_OF_LINE.match(text, end + len(needle)) if text.startswith(needle, end) else None
         return found
 
-    def _find(self, needle: bytes, start: int, end: int) -> int:
-        """Like `bytes.find`, but `needle` must be the whole name: `x_by_reason` is not `x`."""
-        at = self._text.find(needle, start, end)
-        while at >= 0 and not self._is_at(needle, at):
-            at = self._text.find(needle, at + 1, end)
-        return at
-
-    def _is_at(self, needle: bytes, at: int) -> bool:
-        end = at + len(needle)
-        return self._text.startswith(needle, at) and self._text[end : end + 1] in (b"{", b" ", b"\t")
+    def _first(self, needle: bytes) -> re.Match[bytes] | None:
+        """The family's first line after the cursor, else before it. `x_by_reason` is not `x`: the rest has to fit."""
+        text, cursor, width = self._text, self._cursor, len(needle)
+        for start, end in ((cursor, len(text)), (0, cursor + width)):
+            at = text.find(needle, start, end)
+            while at >= 0:
+                match = _REST_OF_LINE.match(text, at + width)
+                if match is not None:
+                    return match
+                at = text.find(needle, at + 1, end)
+        return None
 
 
 def number(text: bytes) -> float:

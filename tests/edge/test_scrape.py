@@ -124,6 +124,16 @@ async def test_an_unknown_adapter_on_the_page_brings_the_model_list_forward() ->
 
 
 @on_loop
+async def test_an_adapter_that_is_never_listed_does_not_have_the_list_read_with_every_page() -> None:
+    settings = msgspec.structs.replace(QUICK, models_interval_seconds=600.0)
+    async with serving(good(page(running="1", adapters="secret-lora"))) as server:
+        endpoint = server.endpoint()
+        async with scraping(endpoint, settings=settings) as (_, heard):
+            await until(lambda: len(heard.samples(endpoint.key)) >= 10)
+        assert len(heard.lists(endpoint.key)) == 1
+
+
+@on_loop
 async def test_a_server_without_a_model_list_is_no_fault() -> None:
     async with serving(good(models=None)) as server:
         endpoint = server.endpoint()
