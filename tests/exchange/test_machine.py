@@ -183,6 +183,15 @@ class TestModesWithoutABody:
         assert one.request_body(b"", True, 0.0) == (Continue(Slot.REQUEST_BODY),)
         assert one.request_trailers(0.0) == (Continue(Slot.REQUEST_TRAILERS),)
 
+    def test_a_chunk_after_the_last_one_breaks_the_protocol(self) -> None:
+        one = exchange(foreign(), Mode.STREAMED, Mode.NONE)
+        one.request_headers(head(), False, 0.0)
+        one.decided(picked(), 0.0)
+        one.request_body(b"x", True, 0.0)
+        released, abort = one.request_body(b"x", True, 0.0)[-2:]
+        assert released == Released(TICKET)
+        assert isinstance(abort, Abort)
+
     def test_chunks_that_come_before_the_decision_are_answered_after_it(self) -> None:
         one = exchange(foreign(), Mode.STREAMED, Mode.NONE)
         the_ask(one.request_headers(head(), False, 0.0))

@@ -201,6 +201,7 @@ def test_a_decision_for_nobody_is_given_back() -> None:
     talk.headers(BUFFERED)
     talk.body()
     talk.leave()
+    assert not stage.service.waiting
     stage.service.dispatch([Decided(1, picked()), Decided(1, Refused(Reason.EXPIRED, "late"))])
     assert stage.told[1:] == [Withdrawn(1), Released(1)]
 
