@@ -70,7 +70,7 @@ def draft(sources: Iterable[Source], servers: Iterable[str] = (), limits: Readin
     objects = take_in(documents)
     flags = from_urls(servers)
     picker, picker_problems = _picker(objects.pickers)
-    problems += [*objects.problems, *flags.problems, *picker_problems, *_strangers(objects, config_files)]
+    problems += [*objects.problems, *flags.problems, *picker_problems, *_strangers(objects, config_files, problems)]
     return Draft(
         items=(*objects.items, *flags.items),
         picker=picker,
@@ -100,15 +100,16 @@ def build(drawn: Draft, addresses: Addresses, generation: int = 0) -> Blueprint:
     return Blueprint(whole.catalog, drawn.picker, warnings, drawn.notes, whole.statuses)
 
 
-def _strangers(objects: Intake, config_files: Collection[str]) -> Iterator[Finding]:
-    """What stands in a `--config` file and does not belong there, and such a file without a configuration."""
+def _strangers(objects: Intake, config_files: Collection[str], unread: Iterable[Finding]) -> Iterator[Finding]:
+    """What stands in a `--config` file and does not belong there, and such a file without a configuration. Files with
+    problems, of objects or `unread`, have enough of them."""
     for item in objects.items:
         if item.origin.file in config_files:
             message = f"expected {KIND}, got {item.object.kind}: name the file with -f instead"
             yield item.origin.finding(("kind",), message)
     for file in config_files:
-        seen = [finding.file for finding in objects.problems] + [item.origin.file for item in objects.items]
-        if file not in {*seen, *(item.origin.file for item in objects.pickers)}:
+        seen = {finding.file for finding in (*objects.problems, *unread)}
+        if file not in seen.union(item.origin.file for item in (*objects.items, *objects.pickers)):
             yield Finding(file, 1, 1, "", f"holds no {KIND}: it needs apiVersion: {API_VERSIONS[0]} and kind: {KIND}")
 
 

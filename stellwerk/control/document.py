@@ -141,8 +141,10 @@ def _explained(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
         before = text[: position if isinstance(position, int) else 0]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     message = f"not valid YAML: {problem}" + (f" {context}" if context else "")
-    lines = text.split("\n", line)
-    if line <= len(lines) and "\t" in lines[line - 1][: max(column, 1)]:
+    lines = text.rstrip("\n").split("\n")
+    if line > len(lines):  # the end of the text counts as a line of its own
+        line, column = len(lines), len(lines[-1]) + 1
+    if "\t" in lines[line - 1][: max(column, 1)]:
         message += " (YAML does not indent with tabs: use spaces)"
     return line, column, message
 

@@ -10,11 +10,15 @@ from msgspec import Meta, Struct, field
 
 from stellwerk.control.finding import Path, shown
 from stellwerk.control.kinds import LEGACY_GROUP, ROUTER_GROUP
-from stellwerk.control.quantity import DURATION, QUANTITY
 from stellwerk.model.picker_config import PickerConfig, PluginRef, PluginSpec, Problem, ProfileSpec
 
 KIND = "EndpointPickerConfig"
 API_VERSIONS = (f"{ROUTER_GROUP}/v1alpha1", f"{LEGACY_GROUP}/v1alpha1")
+
+DURATION = r"^[-+]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$"
+"""As Go reads durations."""
+QUANTITY = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?[0-9]{1,2})?$"
+"""As Kubernetes reads quantities, negative ones left out."""
 
 Duration = Annotated[
     str,

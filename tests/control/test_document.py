@@ -125,7 +125,7 @@ def test_aliases_count_as_what_they_stand_for() -> None:
 def test_what_came_before_a_syntax_error_is_kept() -> None:
     whole = read("f", b"a: 1\n---\nb: [\n")
     assert len(whole.documents) == 1
-    assert whole.problems[0].line == 4
+    assert (whole.problems[0].line, whole.problems[0].column) == (3, 5)
 
 
 JSON = st.recursive(

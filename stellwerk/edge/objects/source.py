@@ -158,8 +158,7 @@ class ObjectSource:
         if drawn.problems:
             self._refuse(drawn.problems)
             log.error(
-                "objects not reloaded: %d problems; the last good state stays in effect",
-                len(drawn.problems),
+                "objects not reloaded; the last good state stays in effect",
                 extra={"fields": {"problems": len(drawn.problems), "generation": self.current.catalog.generation}},
             )
             _log_findings(drawn.problems, logging.ERROR)
