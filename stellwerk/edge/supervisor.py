@@ -149,6 +149,8 @@ class Supervisor:
     async def _keep(self, program: Program) -> None:
         loop = asyncio.get_running_loop()
         falls = 0
+        if program.before is not None:
+            await program.before()
         while not self._stopping.is_set():
             started = loop.time()
             child = self._running[program.name] = await _start(program)
