@@ -109,7 +109,8 @@ def _strangers(objects: Intake, config_files: Collection[str], unread: Iterable[
             yield item.origin.finding(("kind",), message)
     for file in config_files:
         seen = {finding.file for finding in (*objects.problems, *unread)}
-        if file not in seen.union(item.origin.file for item in (*objects.items, *objects.pickers)):
+        seen |= {item.origin.file for item in objects.items} | {item.origin.file for item in objects.pickers}
+        if file not in seen:
             yield Finding(file, 1, 1, "", f"holds no {KIND}: it needs apiVersion: {API_VERSIONS[0]} and kind: {KIND}")
 
 
