@@ -12,7 +12,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -38,7 +38,7 @@ from stellwerk.edge.scrape import Scraper
 from stellwerk.edge.supervisor import Program, Supervisor
 from stellwerk.engine import Engine, EngineSettings
 from stellwerk.model.catalog import Catalog
-from stellwerk.model.event import Ask, Configured, Decided, Draining, Event, Tick
+from stellwerk.model.event import Ask, Configured, Decided, Draining, Event, ModelsListed, Tick
 from stellwerk.model.outcome import Picked
 from stellwerk.model.picker_config import PickerConfig
 from stellwerk.model.view import PoolsView
@@ -52,6 +52,8 @@ REJECTION_FILE = "envoy-rejection"
 ENVOY_SETTLE_SECONDS = 0.5
 """Envoy notices a renamed file at once and takes some ten milliseconds to act on it."""
 _TICK_SECONDS = 1.0
+Publish = Callable[[Catalog, Mapping[str, tuple[str, ...]]], None]
+"""Tells Envoy of a catalog, and of the models that each pool's servers list."""
 
 
 class PickerJob(Struct, frozen=True):
@@ -69,7 +71,7 @@ class Picker:
         self,
         config: Config,
         settings: extproc.ExtProcSettings,
-        on_catalog: Callable[[Catalog], None],
+        publish: Publish,
         remarks: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.config = config
@@ -81,10 +83,12 @@ class Picker:
         self.scraper = Scraper(config.scraping, self.tell)
         self.objects = ObjectSource(config.objects, config.servers, config.picker_config)
         self.admin = AdminServer(config.admin, self.views())
-        self._on_catalog = on_catalog
+        self._publish = publish
         self._more_remarks = remarks
         self._is_draining = False
         self._catalog = Catalog()
+        self._published: Catalog | None = None
+        self._served: dict[str, tuple[str, ...]] = {}
         self._wanted = Blueprint(self._catalog)
         self._has_wanted = asyncio.Event()
         self._settle_seconds = ENVOY_SETTLE_SECONDS if settings.is_own_proxy else 0.0
@@ -105,6 +109,24 @@ class Picker:
     def tell(self, event: Event) -> None:
         """An event from anywhere but the ext_proc service."""
         self.extproc.tell(event, time.monotonic())
+        if type(event) is ModelsListed:
+            self.learn_models()
+
+    def learn_models(self) -> None:
+        """Tell Envoy which models the servers list: while the picker is away, they say which pool a request is for."""
+        served = {
+            pool.name: tuple(sorted({name for endpoint in pool.endpoints for name in endpoint.models or ()}))
+            for pool in self.describe().pools
+        }
+        if served != self._served:
+            self._served = served
+            if self._published is not None:
+                self.publish(self._published)
+
+    def publish(self, catalog: Catalog) -> None:
+        """Tell Envoy."""
+        self._published = catalog
+        self._publish(catalog, self._served)
 
     def apply(self, blueprint: Blueprint) -> None:
         """New objects: put into effect soon, the newest only."""
@@ -118,13 +140,13 @@ class Picker:
             await self._has_wanted.wait()
             self._has_wanted.clear()
             old, new = self._catalog, self.adapted(self._wanted.catalog)
-            self._on_catalog(msgspec.structs.replace(new, pools={**old.pools, **new.pools}))
+            self.publish(msgspec.structs.replace(new, pools={**old.pools, **new.pools}))
             if new.pools.keys() - old.pools.keys():
                 await asyncio.sleep(self._settle_seconds)
             self.configure(new, self._wanted.picker)
             if old.pools.keys() - new.pools.keys():
                 await asyncio.sleep(self._settle_seconds)
-                self._on_catalog(new)
+                self.publish(new)
 
     def configure(self, catalog: Catalog, picker: PickerConfig) -> None:
         """Engine and scraper: from here on this catalog holds."""
@@ -222,7 +244,7 @@ class Picker:
             await self.admin.start()
             await listen()
             # Last, since clients come with it.
-            self._on_catalog(self._catalog)
+            self.publish(self._catalog)
             await stop.wait()
             await self.drain()
             for task in tasks:
@@ -239,7 +261,7 @@ def run_picker(job: PickerJob) -> int:
     )
 
     async def serve() -> None:
-        picker = Picker(config, settings, lambda catalog: _write(files, catalog, envoy), lambda: _rejection(paths))
+        picker = Picker(config, settings, partial(_write, files, envoy), lambda: _rejection(paths))
         server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport)
         try:
             await picker.run(lambda: server.listen_unix(paths.picker_socket))
@@ -251,8 +273,8 @@ def run_picker(job: PickerJob) -> int:
     return _run(serve)
 
 
-def _write(files: EnvoyFiles, catalog: Catalog, settings: EnvoySettings) -> None:
-    written = files.write(resources(catalog, settings))
+def _write(files: EnvoyFiles, settings: EnvoySettings, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
+    written = files.write(resources(catalog, settings, served))
     if written:
         _log.debug("Envoy's files written", extra={"fields": {"count": len(written)}})
 
@@ -278,7 +300,7 @@ def run_epp(config: Config) -> int:
     )
 
     async def serve() -> None:
-        picker = Picker(config, settings, lambda catalog: None)
+        picker = Picker(config, settings, lambda catalog, served: None)
         health = picker.health.services()
         services = {**picker.services(), **(health if epp.has_health_on_grpc else {})}
         grpc, probes = GrpcServer(services, config.transport), GrpcServer(health, config.transport)

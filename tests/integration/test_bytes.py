@@ -18,7 +18,9 @@ SIZES = [0, 1, 100, 16_383, 16_384, 16_385, 32_768, 65_535, 65_536, 65_537, 131_
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     directory = tmp_path_factory.mktemp("objects")
-    with simulated_servers(2, "--model", "base", "--speed", "instant", "--max-model-len", "100000000") as sim:
+    with simulated_servers(
+        2, "--model", "base", "--speed", "instant", "--max-model-len", "10000000", "--num-blocks", "200000"
+    ) as sim:
         objects = [*servers_of(sim.ports), pool(), canary("public-name", {"base": 1})]
         (directory / "objects.yaml").write_text("\n---\n".join(objects))
         with gateway("-f", str(directory)) as running:

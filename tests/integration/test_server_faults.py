@@ -20,7 +20,7 @@ def test_one_of_three_servers_killed_under_load_fails_no_request_that_had_no_byt
 
             async def drive() -> None:
                 url = f"{running.url}/v1/chat/completions"
-                async with load(url, lambda _: chat("llama"), workers=8) as seen:
+                async with load(url, lambda number: chat("llama", f"Hello {number}"), workers=8) as seen:
                     await until("traffic on all three", lambda: len(seen.servers) == 3 and seen.total > 300)
                     doomed.child.process.kill()
                     before = seen.total
@@ -45,7 +45,9 @@ async def _wedge_one(sim: Sim, running: Gateway) -> None:
         endpoints = (endpoint for pool in running.pools()["pools"] for endpoint in pool["endpoints"])
         return any(endpoint["health"] == "wedged" for endpoint in endpoints)
 
-    async with load(f"{running.url}/v1/chat/completions", lambda _: chat("llama"), 12, 0.01) as seen:
+    async with load(
+        f"{running.url}/v1/chat/completions", lambda number: chat("llama", f"Hello {number}"), 12, 0.01
+    ) as seen:
         await until("traffic on all three", lambda: len(seen.servers) == 3)
         sim.fault(1, "wedge")
         await until("the wedged server to be noticed", is_noticed, seconds=40)
