@@ -86,6 +86,7 @@ def access_log() -> Document:
     """How each exchange ended, told to the picker. Batched: nothing waits for it, it only teaches."""
     tags = [
         {"tag": "ticket", "metadata": _metadata(OWN_NAMESPACE, "ticket")},
+        {"tag": "content_type", "value": "%RESP(CONTENT-TYPE)%"},
         {"tag": "ttft_us", "value": "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:us)%"},
         *({"tag": key, "metadata": _metadata(usage.NAMESPACE, key)} for key in _USAGE_KEYS),
     ]
