@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 import pytest
+import uvloop
 
 from stellwerk.config import Scraping
 from stellwerk.edge.scrape import Scraped, Scraper
@@ -71,6 +72,19 @@ async def test_pages_and_model_lists_are_read_over_one_connection() -> None:
         assert heard.lists(endpoint.key)[0].models == {"tiny": None, "sql-lora": "tiny"}
         assert server.connections == 1
         assert set(server.requests) == {"/metrics", "/v1/models"}
+
+
+def test_uvloops_connections_serve_as_well() -> None:
+    async def read_some() -> None:
+        async with serving(good()) as server:
+            endpoint = server.endpoint()
+            async with scraping(endpoint) as (_, heard):
+                await until(lambda: len(heard.samples(endpoint.key)) >= 2 and heard.lists(endpoint.key))
+                server.hang_up()
+                await until(lambda: server.connections == 2)
+            assert heard.failures(endpoint.key) == []
+
+    uvloop.run(read_some())
 
 
 @on_loop
