@@ -52,9 +52,9 @@ class Connection:
         self._wake = wake
         self._now = now
         self._out: list[bytes | memoryview] = []
-        self._budget = Budget(limits.max_control_frames_per_second, now)
+        self._budget = Budget(limits.max_control_frames_per_second, limits.max_concurrent_streams, now)
         self._heads = HeadReader(limits.max_header_list_bytes)
-        self._intake = Intake(limits, self.events, self._out, self._budget, counters)
+        self._intake = Intake(limits, self.events, self._out, counters)
         self._outflow = Outflow(self._out, self._budget)
         self._lifetime = Lifetime(limits, now)
         self._streams: dict[int, Stream] = {}
@@ -198,7 +198,8 @@ class Connection:
 
     def finish(self, stream: Stream, status: Status, message: str) -> None:
         stream.ending = (status, message)
-        self._intake.forget(stream)
+        if stream.held:
+            self._intake.forget(stream)
         if stream.outbox is None:
             self._end(stream, stream.ending)
         else:
@@ -258,14 +259,16 @@ class Connection:
             self._on_peer_done(stream)
 
     def on_window_update(self, stream_id: int, increment: int) -> None:
-        self.on_noise("WINDOW_UPDATE frames")
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.updates_left:
+            stream.updates_left -= 1
+        else:
+            self.on_noise("WINDOW_UPDATE frames")
         if stream_id == 0:
             if increment == 0:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
             self._outflow.granted_to_all(increment)
-            return
-        stream = self._streams.get(stream_id)
-        if stream is None:
+        elif stream is None:
             self._require_past(stream_id)
         elif increment == 0:
             self._break(stream, ErrorCode.PROTOCOL_ERROR)
@@ -423,8 +426,10 @@ class Connection:
     def _forget(self, stream: Stream, how: Ended) -> None:
         del self._streams[stream.id]
         stream.is_over = True
-        self._intake.forget(stream)
-        self._outflow.forget(stream)
+        if stream.held:
+            self._intake.forget(stream)
+        if stream.outbox is not None:
+            self._outflow.forget(stream)
         self._past.add(stream.id, how)
         self._counters.streams_open -= 1
         self.events.append(Closed(stream))

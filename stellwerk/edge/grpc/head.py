@@ -4,6 +4,7 @@ Checks are those of RFC 9113 section 8 (malformed requests) and of gRPC over HTT
 A proxy sends nearly the same block for every call, so heads are remembered by the bytes they came in.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 from hpack.exceptions import HPACKError, OversizedHeaderListError
@@ -30,6 +31,7 @@ _DECODING_MARGIN: Final = 4
 only the stream is refused, because the decoder's state is still whole."""
 _MAX_REMEMBERED: Final = 64
 _MAX_REMEMBERED_BYTES: Final = 1024
+_MAX_KNOWN_BYTES: Final = 128
 
 
 class Refusal(Struct, frozen=True):
@@ -98,7 +100,7 @@ class HeadReader:
 
     def _decode(self, block: bytes) -> Fields:
         try:
-            return tuple((bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True))
+            return tuple(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:
             raise Flood("header bytes") from None
         except (HPACKError, IndexError, ValueError):
@@ -114,9 +116,10 @@ class HeadReader:
                 if regular or name in pseudo or name not in _PSEUDO or _has_bad_value(value):
                     return Head(fields, malformed="a misplaced, repeated or unknown pseudo-header")
                 pseudo[name] = value
-            elif complaint := _complaint(name, value):
-                return Head(fields, malformed=complaint)
             else:
+                check = _complaint_again if len(name) + len(value) <= _MAX_KNOWN_BYTES else _complaint
+                if complaint := check(name, value):
+                    return Head(fields, malformed=complaint)
                 regular.setdefault(name, value)
         if not pseudo.keys() >= _REQUIRED or not pseudo[b":path"].startswith((b"/", b"*")):
             return Head(fields, malformed="a missing pseudo-header")
@@ -153,6 +156,10 @@ def _complaint(name: bytes, value: bytes) -> str | None:
     if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
         return "a connection-specific field"
     return None
+
+
+_complaint_again: Final = lru_cache(maxsize=512)(_complaint)
+"""The same for fields short enough to be remembered; most come with every call."""
 
 
 def _call(fields: Fields, pseudo: dict[bytes, bytes], regular: dict[bytes, bytes]) -> Head:

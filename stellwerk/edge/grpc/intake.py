@@ -6,10 +6,10 @@ without such a reservation can hold a stream's window at most, all of them toget
 is left over always suffices for every reservation, so the connection's window is never the one that blocks it.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 from stellwerk.config import TransportLimits
-from stellwerk.edge.grpc.budget import TOKENS_PER_MESSAGE, Budget
 from stellwerk.edge.grpc.counters import Counters
 from stellwerk.edge.grpc.events import Event, Message
 from stellwerk.edge.grpc.frames import DEFAULT_WINDOW, MAX_WINDOW, ConnectionFault, ErrorCode, window_update
@@ -32,7 +32,6 @@ class Intake:
     """
 
     __slots__ = (
-        "_budget",
         "_consumed",
         "_counters",
         "_events",
@@ -53,12 +52,10 @@ class Intake:
         limits: TransportLimits,
         events: list[Event],
         out: list[bytes | memoryview],
-        budget: Budget,
         counters: Counters,
     ) -> None:
         self._events = events
         self._out = out
-        self._budget = budget
         self._counters = counters
         self._max_message = limits.max_message_bytes
         largest = self._max_message + PREFIX_BYTES
@@ -72,7 +69,7 @@ class Intake:
         self._unreserved = max(self.size // 2, largest)
         self._held = 0
         self._max_held = self.size // 4
-        self._waiting: dict[int, Stream] = {}
+        self._waiting: OrderedDict[int, Stream] = OrderedDict()
 
     def arrived(self, size: int) -> None:
         """A DATA frame's payload, padding included, counts against the connection's window."""
@@ -152,7 +149,6 @@ class Intake:
     def _deliver(self, stream: Stream, payload: bytes) -> None:
         self._events.append(Message(stream, payload))
         self._counters.messages_received += 1
-        self._budget.earned += TOKENS_PER_MESSAGE
 
     def replenish(self, stream: Stream) -> None:
         """Open the stream's window again, unless its handler has paused it."""

@@ -11,6 +11,7 @@ from stellwerk.config import TransportLimits
 from stellwerk.edge.grpc.connection import Connection
 from stellwerk.edge.grpc.counters import Counters
 from stellwerk.edge.grpc.events import Closed, Event, HalfClosed, Message, Opened
+from stellwerk.edge.grpc.outflow import CHUNK_BYTES
 from stellwerk.edge.grpc.service import Service
 from stellwerk.edge.grpc.status import GrpcError, Status
 from stellwerk.edge.grpc.stream import Stream
@@ -46,6 +47,7 @@ class Link(asyncio.Protocol):
         self._is_turn_due = False
         self._is_paused = False
         self._lingers_until = inf
+        self._planned_at = inf
 
     @property
     def next_at(self) -> float:
@@ -131,12 +133,14 @@ class Link(asyncio.Protocol):
             output = b"" if self._is_paused else machine.output()
             if output:
                 self._transport.write(output)
-            elif not machine.events:
+            if len(output) < CHUNK_BYTES and not machine.events:
                 break
         self._is_turn_due = False
         if machine.is_closing:
             self._leave()
-        self._on_planned(self.next_at)
+        if machine.next_at != self._planned_at:
+            self._planned_at = machine.next_at
+            self._on_planned(self._planned_at)
 
     def _leave(self) -> None:
         """Close, giving the peer a moment to read why: closing a socket with unread input would reset it."""
@@ -144,6 +148,7 @@ class Link(asyncio.Protocol):
         if transport is None or self._lingers_until < inf:
             return
         self._lingers_until = self._loop.time() + LINGER_SECONDS
+        self._on_planned(self._lingers_until)
         if transport.can_write_eof():
             transport.write_eof()
         else:

@@ -4,10 +4,10 @@ A message that fits is written at once; the rest waits in its stream's outbox an
 answer does not hold up the others. Nothing is produced beyond one chunk ahead of the socket.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
 
-from stellwerk.edge.grpc.budget import BYTES_PER_TOKEN, TOKENS_PER_MESSAGE, Budget
+from stellwerk.edge.grpc.budget import BYTES_PER_TOKEN, TOKENS_PER_ANSWER, Budget
 from stellwerk.edge.grpc.frames import (
     DATA,
     DEFAULT_FRAME_BYTES,
@@ -56,7 +56,7 @@ class Outflow:
         self.queued_bytes = 0
         """Sum of `unsent_bytes` of all streams."""
         self._produced = 0
-        self._ready: dict[int, Stream] = {}
+        self._ready: OrderedDict[int, Stream] = OrderedDict()
         """Streams with something in their outbox and some window of their own, in the order of their turns."""
 
     def send(self, stream: Stream, parts: list[bytes], size: int) -> None:
@@ -74,7 +74,7 @@ class Outflow:
             stream.send_window -= size
             self.window -= size
             self._produced += size
-            self._budget.earned += TOKENS_PER_MESSAGE
+            self._budget.earned += TOKENS_PER_ANSWER
             return
         if stream.outbox is None:
             stream.outbox = deque()
@@ -88,13 +88,12 @@ class Outflow:
         """Move as much as windows and the chunk allow to the next write; returns streams that have nothing left."""
         emptied: list[Stream] = []
         while self._ready and self.window > 0 and self._produced < CHUNK_BYTES and not self.is_corked:
-            stream = next(iter(self._ready.values()))
-            del self._ready[stream.id]
+            _, stream = self._ready.popitem(last=False)
             size = min(_ROUND_BYTES, stream.send_window, self.window, stream.unsent_bytes)
             self._emit(stream, size)
             if not stream.unsent_bytes:
                 stream.outbox = None
-                self._budget.earned += TOKENS_PER_MESSAGE
+                self._budget.earned += TOKENS_PER_ANSWER
                 emptied.append(stream)
             elif stream.send_window > 0:
                 self._ready[stream.id] = stream

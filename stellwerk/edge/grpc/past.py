@@ -1,5 +1,6 @@
 """How streams ended that are no longer open, for frames that arrive late (RFC 9113, section 5.1)."""
 
+from collections import OrderedDict
 from enum import Enum
 from typing import Final
 
@@ -29,14 +30,13 @@ class Past:
     def __init__(self) -> None:
         self.last_id = 0
         """The highest id a peer has opened."""
-        self._how: dict[int, Ended] = {}
+        self._how: OrderedDict[int, Ended] = OrderedDict()
         self._oldest_known = 0
 
     def add(self, stream_id: int, how: Ended) -> None:
         self._how[stream_id] = how
         if len(self._how) > _MAX_REMEMBERED:
-            oldest = next(iter(self._how))
-            del self._how[oldest]
+            oldest, _ = self._how.popitem(last=False)
             self._oldest_known = max(self._oldest_known, oldest)
 
     def how(self, stream_id: int) -> Ended:

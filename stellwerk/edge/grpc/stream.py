@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stellwerk.edge.grpc.head import Head
 from stellwerk.edge.grpc.service import Handler
@@ -11,6 +11,9 @@ from stellwerk.edge.grpc.status import Status
 
 if TYPE_CHECKING:
     from stellwerk.edge.grpc.connection import Connection
+
+_FREE_UPDATES: Final = 4
+"""Some clients enlarge a stream's window as soon as they have opened it."""
 
 
 class Stream:
@@ -38,6 +41,7 @@ class Stream:
         "reserved",
         "send_window",
         "unsent_bytes",
+        "updates_left",
     )
 
     def __init__(
@@ -68,6 +72,8 @@ class Stream:
         """What `Intake` has set aside for the unfinished message."""
 
         self.send_window = send_window
+        self.updates_left = _FREE_UPDATES
+        """Window updates of this stream that do not count as noise."""
         self.has_answered = False
         """Response headers are written."""
         self.outbox: deque[bytes | memoryview] | None = None

@@ -10,7 +10,7 @@ from stellwerk.edge.grpc import frames as h2
 from stellwerk.edge.grpc.frames import ErrorCode
 from tests.kit.http2 import Client, Conversation, head, message
 
-LIMITS = TransportLimits(max_control_frames_per_second=100, max_unsent_bytes=200_000)
+LIMITS = TransportLimits(max_control_frames_per_second=100, max_concurrent_streams=100, max_unsent_bytes=200_000)
 Flood = Callable[[Client], Iterator[bytes]]
 
 
@@ -21,8 +21,7 @@ def rapid_resets(client: Client) -> Iterator[bytes]:
 
 def rapid_resets_with_messages(client: Client) -> Iterator[bytes]:
     for stream_id in count(1, 2):
-        yield client.headers(stream_id) + client.data(stream_id, message(b"x" * 9)[:-1])
-        yield h2.reset(stream_id, ErrorCode.CANCEL)
+        yield client.call(stream_id, b"x", b"y", end=False) + h2.reset(stream_id, ErrorCode.CANCEL)
 
 
 def provoked_resets(client: Client) -> Iterator[bytes]:
@@ -218,6 +217,23 @@ def test_honest_calls_explain_their_window_updates_and_their_resets() -> None:
         )
     assert not talk.is_over()
     assert talk.counters.messages_received == 4_000
+
+
+def test_one_full_house_of_cancelled_calls_is_no_flood() -> None:
+    talk = Conversation(TransportLimits())
+    talk.send(*(talk.client.headers(stream_id) for stream_id in range(1, 20_001, 2)))
+    talk.send(*(h2.reset(stream_id, ErrorCode.CANCEL) for stream_id in range(1, 20_001, 2)))
+    assert not talk.is_over()
+    assert talk.counters.resets_received == 10_000
+
+
+def test_clients_that_enlarge_the_window_of_each_new_stream_are_no_flood() -> None:
+    talk = Conversation(LIMITS)
+    for stream_id in range(1, 201, 2):
+        talk.send(talk.client.headers(stream_id) + h2.window_update(stream_id, 1_000) * 4)
+    assert not talk.is_over()
+    talk.send(*(h2.window_update(stream_id, 1) for stream_id in range(1, 201, 2)), h2.window_update(1, 1) * 200)
+    assert talk.is_over()
 
 
 def test_a_reader_that_updates_its_windows_for_every_frame_is_no_flood() -> None:
