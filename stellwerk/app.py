@@ -52,6 +52,7 @@ REJECTION_FILE = "envoy-rejection"
 ENVOY_SETTLE_SECONDS = 0.5
 """Envoy notices a renamed file at once and takes some ten milliseconds to act on it."""
 _TICK_SECONDS = 1.0
+FIRST_SIGNALS_SECONDS = 1.0
 Publish = Callable[[Catalog, Mapping[str, tuple[str, ...]]], None]
 """Tells Envoy of a catalog, and of the models that each pool's servers list."""
 
@@ -226,6 +227,18 @@ class Picker:
             await asyncio.sleep(min(_TICK_SECONDS, max(0.001, wait)))
             self.tell(Tick())
 
+    async def first_signals(self) -> None:
+        """Wait until every server was heard of or failed to answer, for a second at most: before that a model that
+        only servers know would be refused as unknown."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SIGNALS_SECONDS):
+                while any(
+                    endpoint.health == "unknown" or (endpoint.health == "healthy" and endpoint.models is None)
+                    for pool in self.describe().pools
+                    for endpoint in pool.endpoints
+                ):
+                    await asyncio.sleep(0.01)
+
     async def run(self, listen: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Load, listen, and serve until SIGTERM or SIGINT; then drain. Raises ObjectsInvalid, OSError."""
         stop = asyncio.Event()
@@ -233,7 +246,6 @@ class Picker:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         first = await self.objects.load()
         self.configure(self.adapted(first.catalog), first.picker)
-        self.show_health()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self.scraper.run(), name="scraper"),
@@ -242,7 +254,9 @@ class Picker:
                 group.create_task(self.keep_time(), name="clock"),
             ]
             await self.admin.start()
+            await self.first_signals()
             await listen()
+            self.show_health()
             # Last, since clients come with it.
             self.publish(self._catalog)
             await stop.wait()

@@ -1,6 +1,7 @@
 """Bodies arrive byte for byte, at every size, and a rewritten name changes only its own bytes."""
 
 import hashlib
+import http.client
 import json
 from collections.abc import Iterator
 
@@ -29,7 +30,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def body_of(model: str, padding: int) -> bytes:
     """A chat whose text is not what a JSON library would write: odd spacing, escapes, big integers, key order."""
-    text = ("äöü€ \\n\\t" * (padding // 8 + 1))[:padding].rstrip("\\")
+    unit = "äöü€ \\n\\t"
+    text = unit * (padding // len(unit.encode())) + "x" * (padding % len(unit.encode()))
     head = f'{{ "seed":123456789012345678901234,\t"temperature" : 1.0, "model":"{model}" ,"max_tokens":1,'
     return f'{head}"messages":[{{"role":"user","content":"{text}"}}]}}'.encode()
 
@@ -51,7 +53,15 @@ def test_a_rewritten_name_changes_only_its_own_bytes(running: Gateway, size: int
     assert json.loads(answer.body)["model"] == "public-name"
 
 
-def test_a_body_over_the_limit_is_413_and_names_the_limit(running: Gateway) -> None:
-    answer = call(f"{running.url}/v1/chat/completions", body_of("base", LIMIT + 1))
-    assert answer.status == 413
-    assert "error" in answer.json()
+def test_a_body_over_the_limit_is_413_before_it_is_sent_and_names_the_limit(running: Gateway) -> None:
+    connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=30)
+    try:
+        connection.putrequest("POST", "/v1/chat/completions")
+        connection.putheader("content-type", "application/json")
+        connection.putheader("content-length", str(LIMIT + 1))
+        connection.endheaders(b'{"model":')
+        response = connection.getresponse()
+        assert response.status == 413
+        assert str(LIMIT) in json.loads(response.read())["error"]["message"]
+    finally:
+        connection.close()

@@ -36,7 +36,15 @@ def route_configuration(
     return typed(
         "envoy.config.route.v3.RouteConfiguration",
         name=ROUTES,
-        virtual_hosts=[{"name": "all", "domains": ["*"], "routes": routes}],
+        # Without it a body over the connection's buffer limit could not be sent a second time.
+        virtual_hosts=[
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": routes,
+                "request_body_buffer_limit": settings.max_body_bytes,
+            }
+        ],
     )
 
 
@@ -83,14 +91,15 @@ def _open_pools(catalog: Catalog) -> list[str]:
 
 
 def _forward(cluster: Document, settings: EnvoySettings) -> Document:
-    """No limit on the whole answer, one on silence. Only what reached no server is tried again: a request that killed
-    its server must not be led to the next."""
+    """No limit on the whole answer, one on silence. What was not answered with a single byte is tried on the next
+    endpoint of the list: a server that dies takes nobody's request with it, and a request that kills servers meets no
+    more of them than the list holds (docs/decisions/retries.md)."""
     return {
         **cluster,
         "timeout": "0s",
         "idle_timeout": seconds(settings.upstream_idle_seconds),
         "retry_policy": {
-            "retry_on": "connect-failure,reset-before-request",
+            "retry_on": "connect-failure,refused-stream,reset",
             "num_retries": settings.fallback_count,
             "retry_host_predicate": [
                 extension(

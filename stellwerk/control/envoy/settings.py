@@ -74,9 +74,10 @@ class EnvoySettings(Struct, frozen=True):
     """To open a connection to a model server; then the next one of the list is tried."""
     keep_alive_seconds: float = 4.0
     """Idle connections to model servers are closed after so long: before the server does it (uvicorn, and with it
-    vLLM, after 5 s), since a request sent into a closing connection is lost and must not be repeated."""
-    fallback_count: int = 3
-    """How often a request that reached no server is tried on another one."""
+    vLLM, after 5 s), since a request sent into a closing connection is lost and costs a retry."""
+    fallback_count: int = 2
+    """How often a request that got no byte of an answer is tried on another server: the picker names a pick and two
+    fallbacks."""
     max_connections: int = 10_000
     """From clients. Further ones are refused at accept."""
     max_heap_bytes: int = 2 * 1024**3
