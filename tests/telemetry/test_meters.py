@@ -74,6 +74,15 @@ def test_a_refused_request_is_an_error_with_its_code_and_does_not_run() -> None:
     assert value(meters, "stellwerk_refusals_total", pool="default/llama", reason="saturated") == 1
 
 
+def test_what_the_gateway_answers_itself_is_a_request_and_no_error() -> None:
+    meters = Meters()
+    meters.decided(Trace("r", 0.0, "models"), request_bytes=0, fairness_id=None)
+    nobody = {"model_name": "", "target_model_name": "", "fairness_id": "default-flow", "priority": "0"}
+    assert value(meters, "llm_d_epp_request_total", **nobody) == 1
+    assert "\nllm_d_epp_request_error_total{" not in page(meters)
+    assert "\nllm_d_epp_scheduler_attempts_total{" not in page(meters)
+
+
 def test_a_streamed_answer_gives_all_its_times_and_tokens() -> None:
     meters = Meters()
     meters.finished(PICKED, REPORT, fairness_id="team-a")
