@@ -230,14 +230,13 @@ class Picker:
     async def first_signals(self) -> None:
         """Wait until every server was heard of or failed to answer, for a second at most: before that a model that
         only servers know would be refused as unknown."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_SIGNALS_SECONDS):
-                while any(
-                    endpoint.health == "unknown" or (endpoint.health == "healthy" and endpoint.models is None)
-                    for pool in self.describe().pools
-                    for endpoint in pool.endpoints
-                ):
-                    await asyncio.sleep(0.01)
+        ends = time.monotonic() + FIRST_SIGNALS_SECONDS
+        while time.monotonic() < ends and any(
+            endpoint.health == "unknown" or (endpoint.health == "healthy" and endpoint.models is None)
+            for pool in self.describe().pools
+            for endpoint in pool.endpoints
+        ):
+            await asyncio.sleep(0.01)
 
     async def run(self, listen: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Load, listen, and serve until SIGTERM or SIGINT; then drain. Raises ObjectsInvalid, OSError."""
