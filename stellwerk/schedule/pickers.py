@@ -94,7 +94,7 @@ def _best_of_many(totals: Floats, count: int, chance: Chance) -> list[int]:
     left = totals
     while True:
         best = np.maximum.reduce(left)
-        picked += _some(np.flatnonzero(left == best), count - len(picked), chance)
+        picked += _some((left == best).nonzero()[0], count - len(picked), chance)
         if len(picked) >= count:
             return picked
         if left is totals:
