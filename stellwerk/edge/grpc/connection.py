@@ -4,7 +4,7 @@ It knows no socket, no clock and no service. `receive` and `tick` append to `eve
 A peer that breaks the rules of the connection is told so by GOAWAY, all its calls end, and `is_closing` becomes true.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import Final
 
@@ -73,9 +73,9 @@ class Connection:
         """When `tick` is due."""
         return self._lifetime.next_at
 
-    @property
-    def stream_count(self) -> int:
-        return len(self._streams)
+    def paths(self) -> Iterable[str]:
+        """Of the open calls, one by one."""
+        return (stream.path for stream in self._streams.values())
 
     def _greet(self) -> None:
         limits = self._limits

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from math import inf
 from typing import Final, cast
 
@@ -99,6 +99,10 @@ class Link(asyncio.Protocol):
             return
         self._machine.tick(now)
         self._wake()
+
+    def is_busy(self, standing: Container[str]) -> bool:
+        """Whether there are calls of other paths than these."""
+        return any(path not in standing for path in self._machine.paths())
 
     def drain(self) -> None:
         """Finish what runs, then close."""

@@ -5,26 +5,38 @@ import contextlib
 import os
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from math import inf
 from typing import Final
 
 from stellwerk.config import TransportLimits
 from stellwerk.edge.grpc.counters import Counters
+from stellwerk.edge.grpc.health import WATCH
 from stellwerk.edge.grpc.link import LINGER_SECONDS, Link
 from stellwerk.edge.grpc.service import Service
 
 _BACKLOG: Final = 1024
+_POLL_SECONDS: Final = 0.05
+_LAST_WORDS_SECONDS: Final = 0.5
 _TICK_SECONDS: Final = 0.01
 """Deadlines closer together than this share one wake-up."""
 
 
 class GrpcServer:
-    """Serves `services`, by path, on any number of listeners. Bound to the running event loop."""
+    """Serves `services`, by path, on any number of listeners. Bound to the running event loop.
 
-    def __init__(self, services: Mapping[str, Service], limits: TransportLimits | None = None) -> None:
+    Calls of the paths in `standing` last as long as their peer likes, so a drain does not wait for them.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        limits: TransportLimits | None = None,
+        standing: Container[str] = (WATCH,),
+    ) -> None:
         self.counters = Counters()
         self._services = services
+        self._standing = standing
         self._limits = limits or TransportLimits()
         self._listeners: list[asyncio.Server] = []
         self._paths: list[tuple[str, int]] = []
@@ -56,14 +68,28 @@ class GrpcServer:
         self._paths.append((path, os.stat(path).st_ino))
 
     async def drain(self, grace_seconds: float) -> None:
-        """Stop listening, send GOAWAY, wait for the open calls, at most `grace_seconds`; then `close`."""
+        """Stop listening, send GOAWAY, wait for the open calls, at most `grace_seconds`; then `close`.
+
+        Standing calls get a moment more, because what they report may come after the calls it is about."""
         self._stop_listening()
         for link in tuple(self._links):
             link.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_seconds):
-                await self._none_left.wait()
+        until = asyncio.get_running_loop().time() + grace_seconds
+        while any(link.is_busy(self._standing) for link in self._links) and await self._still_open(
+            until, _POLL_SECONDS
+        ):
+            pass
+        await self._still_open(until, _LAST_WORDS_SECONDS)
         await self.close()
+
+    async def _still_open(self, until: float, seconds: float) -> bool:
+        """Wait for the last connection to go, for `seconds`; false when it has gone or the time `until` has come."""
+        try:
+            async with asyncio.timeout_at(min(until, asyncio.get_running_loop().time() + seconds)):
+                await self._none_left.wait()
+        except TimeoutError:
+            return asyncio.get_running_loop().time() < until
+        return False
 
     async def close(self) -> None:
         """End every call with UNAVAILABLE and close everything; about a second at most."""
