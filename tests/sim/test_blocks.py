@@ -89,7 +89,12 @@ def test_releasing_twice_is_noticed_by_check() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 12), max_size=5), st.integers(0, 4)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.integers(0, 12), max_size=5, unique=True), st.integers(0, 4)),
+        max_size=60,
+    )
+)
 def test_blocks_are_conserved_whatever_is_taken_and_released(moves: list[tuple[int, list[int], int]]) -> None:
     pool = BlockPool(9)
     holdings: list[list[int]] = []

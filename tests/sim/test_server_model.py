@@ -86,6 +86,13 @@ def test_the_step_time_is_the_linear_formula() -> None:
     first = 1.0 + 0.1 + 20 / 100.0
     assert ends[0] == pytest.approx(first)
     assert ends[1] == pytest.approx(first + 2 * 1.1 + 0.001 * (20 + 21))
+    model.submit(Job(2, 20, 3), 100.0)
+    model.advance(100.0)
+    model.submit(Job(3, 20, 30), 100.0)
+    model.advance(105.0)
+    model.abort(3)
+    model.submit(Job(4, 20, 3), 1_000.0)
+    assert finished(run_out(model))[4].at - 1_000.0 == pytest.approx(ends[1])
 
 
 def test_a_long_prefill_is_cut_into_chunks_that_leave_room_for_decodes() -> None:
