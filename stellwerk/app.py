@@ -231,7 +231,7 @@ class Picker:
         """Wait until every server was heard of or failed to answer, for a second at most: before that a model that
         only servers know would be refused as unknown."""
         ends = time.monotonic() + FIRST_SIGNALS_SECONDS
-        while time.monotonic() < ends and any(
+        while time.monotonic() < ends and any(  # noqa: ASYNC110 - a look at the fleet every few milliseconds
             endpoint.health == "unknown" or (endpoint.health == "healthy" and endpoint.models is None)
             for pool in self.describe().pools
             for endpoint in pool.endpoints

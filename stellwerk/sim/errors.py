@@ -69,7 +69,7 @@ def malformed(raw: bytes) -> ApiError:
         json.loads(raw)
     except json.JSONDecodeError as error:
         position, reason = error.pos, error.msg
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return ApiError(400, "There was an error parsing the body", "Bad Request")
     else:
         position, reason = 0, "JSON decode error"
