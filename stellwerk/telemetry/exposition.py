@@ -10,9 +10,12 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-MAX_SERIES = 4096
+MAX_SERIES = 16_384
 """Lines read of one family; vLLM's adapter family keeps one per past state, so thousands are possible."""
-
+MAX_LINE_BYTES = 64 * 1024
+"""Of a longer line only so much is read, which makes it unreadable."""
+MAX_LABELS = 256
+_MAX_NEAR_MISSES = 64
 _MAX_CACHED_LABELS_BYTES = 4096
 
 # What follows a family's name on its line: labels, value, timestamp; an exemplar may follow. Possessive throughout: a
@@ -62,7 +65,7 @@ class Page:
             labels, value, timestamp = match.groups()
             found.append(Series(labels or b"", number(value), None if timestamp is None else number(timestamp)))
             end = self._cursor = match.end()
-            match = _REST_OF_LINE.match(text, end + len(needle)) if text.startswith(needle, end) else None
+            match = _rest_of_line(text, end + len(needle)) if text.startswith(needle, end) else None
         return found
 
     def _first(self, needle: bytes) -> re.Match[bytes] | None:
@@ -70,12 +73,18 @@ class Page:
         text, cursor, width = self._text, self._cursor, len(needle)
         for start, end in ((cursor, len(text)), (0, cursor + width)):
             at = text.find(needle, start, end)
-            while at >= 0:
-                match = _REST_OF_LINE.match(text, at + width)
+            for _ in range(_MAX_NEAR_MISSES):
+                if at < 0:
+                    break
+                match = _rest_of_line(text, at + width)
                 if match is not None:
                     return match
                 at = text.find(needle, at + 1, end)
         return None
+
+
+def _rest_of_line(text: bytes, position: int) -> re.Match[bytes] | None:
+    return _REST_OF_LINE.match(text, position, position + MAX_LINE_BYTES)
 
 
 def number(text: bytes) -> float:
@@ -89,11 +98,14 @@ def number(text: bytes) -> float:
 
 
 def parse_labels(raw: bytes) -> dict[str, str]:
-    """What stands between the braces. Reading stops at the first thing that is no label; of a double name the last
-    counts. Bytes that are not UTF-8 become U+FFFD."""
+    """What stands between the braces, at most `MAX_LABELS`. Reading stops at the first thing that is no label; of a
+    double name the last counts. Bytes that are not UTF-8 become U+FFFD."""
     labels: dict[str, str] = {}
     position = 0
-    while match := _LABEL.match(raw, position):
+    for _ in range(MAX_LABELS):
+        match = _LABEL.match(raw, position)
+        if match is None:
+            break
         name, value = match.groups()
         labels[name.decode(errors="replace")] = _unescape(value.decode(errors="replace"))
         position = match.end()

@@ -1,8 +1,8 @@
 """When to ask a server again: often while it works, seldom while it rests, and never at the expense of the picker.
 
-Three things set the interval of a working server: the floor from the settings; a tenth of the server's own time (a
-page that takes w seconds is asked for every 10 w at most, since it is made on the CPU that serves requests); and the
-shared budget of our CPU, which stretches all of them alike.
+The interval of a working server is the longest of: the floor from the settings; ten times what its page takes it (the
+page is made on the CPU that serves requests); a hundred times what the page costs us, so that no single server, however
+odd its page, takes more than a hundredth of a core. A shared budget of our CPU stretches all of them alike.
 """
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ BUDGET_SHARE = 0.05
 """Of one core, for reading the pages of all servers that work."""
 
 _MAX_SERVER_SHARE = 0.1
+_MAX_OWN_SHARE = 0.01
 _SMOOTHING = 0.2
 _JITTER = 0.1
 _GROWTH = 2.0
@@ -94,8 +95,8 @@ class Pace:
         self._ask_for(0.0)
 
     def _busy_interval(self) -> float:
-        own = min(self._took_seconds / _MAX_SERVER_SHARE, self._limits.idle_seconds)
-        return max(self._limits.busy_seconds, own)
+        theirs = min(self._took_seconds / _MAX_SERVER_SHARE, self._limits.idle_seconds)
+        return max(self._limits.busy_seconds, theirs, self._cost_seconds / _MAX_OWN_SHARE)
 
     def _affordable(self, wanted: float) -> float:
         """Stretched by the budget, but never beyond the idle bound: a signal older than that is worth little."""

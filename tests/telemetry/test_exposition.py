@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from stellwerk.telemetry.exposition import MAX_SERIES, Page, parse_labels
+from stellwerk.telemetry.exposition import MAX_LABELS, MAX_LINE_BYTES, MAX_SERIES, Page, parse_labels
 
 
 def values(text: str, family: str) -> list[float]:
@@ -75,6 +75,12 @@ def test_a_line_that_cannot_be_read_is_no_number_and_harms_nothing_else() -> Non
 def test_the_number_of_series_read_is_bounded() -> None:
     page = Page(b"".join(b'q{i="%d"} 1\n' % index for index in range(MAX_SERIES + 10)))
     assert len(page.series(b"q")) == MAX_SERIES
+
+
+def test_long_lines_many_labels_and_many_near_misses_are_cut_short() -> None:
+    assert math.isnan(Page(b'q{a="' + b"x" * MAX_LINE_BYTES + b'"} 1\n').series(b"q")[0].value)
+    assert len(parse_labels(b",".join(b'l%d="x"' % number for number in range(1000)))) == MAX_LABELS
+    assert Page(b"qq 1\n" * 1000 + b"q 1\n").series(b"q") == []
 
 
 LINES = st.lists(

@@ -53,9 +53,13 @@ def test_all_working_servers_together_stay_within_the_budget() -> None:
     assert budget.demand == pytest.approx(0.0, abs=1e-9)
 
 
+def test_one_server_costs_at_most_a_hundredth_of_a_core_however_odd_its_page() -> None:
+    assert pace(Budget(10.0)).after_page(is_busy=True, cost_seconds=0.3, took_seconds=0.001) == pytest.approx(30.0)
+
+
 def test_the_budget_never_makes_signals_older_than_the_idle_bound() -> None:
     budget = Budget(share=1e-6)
-    assert pace(budget).after_page(is_busy=True, cost_seconds=0.01, took_seconds=0.001) == pytest.approx(5.0)
+    assert pace(budget).after_page(is_busy=True, cost_seconds=0.001, took_seconds=0.001) == pytest.approx(5.0)
 
 
 def test_a_failing_server_is_tried_soon_and_then_ever_more_seldom() -> None:
