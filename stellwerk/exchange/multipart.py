@@ -59,7 +59,7 @@ def _fields(body: bytes, delimiter: bytes, max_parts: int) -> tuple[Field, ...]:
         if body.startswith(b"--", head_start):
             return tuple(found)
         name, is_file, start = _part_head(body, head_start)
-        if body.startswith(delimiter[2:], start):
+        if _starts_with_delimiter(body, delimiter, start):
             raise _Strange("one of its parts ends before its value")
         at = _delimiter(body, delimiter, start)
         if at < 0:
@@ -71,14 +71,15 @@ def _fields(body: bytes, delimiter: bytes, max_parts: int) -> tuple[Field, ...]:
 
 def _first_delimiter(body: bytes, delimiter: bytes) -> int:
     """Where the first delimiter starts: -2 if the line break in front of it is the start of the body itself."""
-    at = (
-        -2
-        if body.startswith(delimiter[2:]) and _ends_line(body, len(delimiter) - 2)
-        else _delimiter(body, delimiter, 0)
-    )
+    at = -2 if _starts_with_delimiter(body, delimiter, 0) else _delimiter(body, delimiter, 0)
     if at == -1:
         raise _Strange("the boundary of its content type does not occur in it")
     return at
+
+
+def _starts_with_delimiter(body: bytes, delimiter: bytes, at: int) -> bool:
+    """Whether a delimiter without its line break stands at `at`."""
+    return body.startswith(delimiter[2:], at) and _ends_line(body, at + len(delimiter) - 2)
 
 
 def _delimiter(body: bytes, delimiter: bytes, start: int) -> int:

@@ -4,13 +4,11 @@ The name stands at the top level of JSON answers and of most events, in `respons
 `message` (Anthropic's `message_start`). Whatever is not JSON goes through unchanged.
 """
 
-import re
-
 import msgspec
 from msgspec import Raw, Struct
 
 from stellwerk.exchange import structure
-from stellwerk.exchange.rewrite import Spans, quoted, spliced
+from stellwerk.exchange.rewrite import Spans, quoted, spliced, top_level_names
 from stellwerk.exchange.sse import EventReader
 
 MAX_HELD_BYTES = 1024 * 1024
@@ -18,7 +16,6 @@ MAX_HELD_BYTES = 1024 * 1024
 _MAX_LEADING_SPACE = 1024
 _NOTHING = Raw()
 _QUOTE, _BRACE = ord('"'), ord("{")
-_NAMED = re.compile(rb'"model"[ \t\r\n]*+:[ \t\r\n]*+("(?:[^"\\]++|\\.)*+")', re.DOTALL)
 
 
 class _Named(Struct, gc=False):
@@ -119,7 +116,4 @@ def _starts(value: Raw, byte: int) -> bool:
 
 def _early_spans(start: bytes) -> Spans:
     """Where the name stands in the start of a JSON answer, if it is there already."""
-    for found in _NAMED.finditer(start):
-        if structure.depths_at(start, [found.start()]) == [1]:
-            return (found.span(1),)
-    return ()
+    return tuple(span for span in top_level_names(start) if start[span[0]] == _QUOTE)

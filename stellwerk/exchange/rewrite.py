@@ -85,16 +85,27 @@ def _in_json(body: bytes, name: bytes) -> bytes:
     if last is _ABSENT:
         return body
     span = structure.span(last, text)
-    keys = list(islice(_KEY.finditer(text, 0, span[0]), _MAX_KEYS))
+    keys = _keys(text, span[0])
     if len(keys) == _MAX_KEYS:
         inside = text.index(b"{") + 1
         return b"".join((text[:inside], b'"model":', name, b",", text[inside : span[0]], name, text[span[1] :]))
-    edited = spliced(text, (*_at_top_level(text, keys), span), name)
+    edited = spliced(text, (*_of_top_level(keys, text), span), name)
     return edited if text is body else BYTE_ORDER_MARK + edited
 
 
-def _at_top_level(text: bytes, keys: Iterable[re.Match[bytes]]) -> Spans:
-    """Scalar values of those of `keys` that belong to the outermost object."""
+def top_level_names(start: bytes) -> Spans:
+    """Values of `model` in the outermost object that `start` begins, as far as they are strings or other scalars.
+
+    `start` is a JSON text or the beginning of one.
+    """
+    return _of_top_level(_keys(start, len(start)), start)
+
+
+def _keys(text: bytes, end: int) -> list[re.Match[bytes]]:
+    return list(islice(_KEY.finditer(text, 0, end), _MAX_KEYS))
+
+
+def _of_top_level(keys: Iterable[re.Match[bytes]], text: bytes) -> Spans:
     keys = [key for key in keys if key[1] is not None and text[key.start() - 1] != structure.BACKSLASH]
     if not keys:
         return ()
