@@ -112,10 +112,11 @@ class _Reconciliation:
             replaces = other[1].group == LEGACY_GROUP and read.group != LEGACY_GROUP
             loser, winner = (other[0], read) if replaces else (item, other[1])
             if replaces:
+                del best[read.full_name]  # so that the order stays that of age
                 best[read.full_name] = (item, read)
             message = f"has no effect: {read.kind} {read.full_name} of {winner.api_version} holds"
             self._remark(loser, ("apiVersion",), message)
-        return sorted(best.values(), key=lambda pair: seniority(pair[0]))
+        return list(best.values())
 
     def _endpoints(self, pools: list[tuple[Item, AnyPool]]) -> dict[str, tuple[Endpoint, ...]]:
         servers = self._of(ModelServer)

@@ -487,6 +487,11 @@ BAD = (
         "a bad quantity", PICKER + "flowControl: {maxBytes: 1GB}\n", ('flowControl.maxBytes: "1GB" is not a quantity',)
     ),
     Case(
+        "an infinite weight",
+        PICKER + "schedulingProfiles: [{name: a, plugins: [{pluginRef: a, weight: 1e999}]}]\n",
+        ("schedulingProfiles[0].plugins[0].weight: inf is not a finite number",),
+    ),
+    Case(
         "a gate that is neither",
         PICKER + "featureGates: [haPopulateNonLeaderDatastore=maybe]\n",
         ('featureGates[0]: "haPopulateNonLeaderDatastore=maybe" is neither',),

@@ -223,6 +223,32 @@ def test_the_newer_group_and_version_win() -> None:
     assert len(whole.remarks) == 2
 
 
+def test_an_object_of_the_newer_group_keeps_its_own_age() -> None:
+    def generic(name: str, target: str, day: int, group: str = "llm-d.ai") -> str:
+        return rewrite(name, f"{{targets: [{{modelRewrite: {target}}}]}}", f"2025-01-0{day}T00:00:00Z", group)
+
+    whole = made(
+        pool(),
+        server("a"),
+        generic("r", "replaced", 1, "inference.networking.x-k8s.io"),
+        generic("s", "oldest", 2),
+        generic("r", "young", 3),
+    )
+    split = whole.catalog.pools["default/llama"].generic_rewrite
+    assert split is not None
+    assert split.targets[0].model == "oldest"
+
+
+def test_an_empty_selector_selects_nothing() -> None:
+    text = (
+        "apiVersion: inference.networking.x-k8s.io/v1alpha2\nkind: InferencePool\nmetadata: {name: llama}\n"
+        "spec: {selector: {}, targetPortNumber: 9, extensionRef: {name: e}}\n"
+    )
+    whole = made(text, server("s"))
+    assert keys(whole) == []
+    assert 'llama: pool "llama" selects no ModelServer: its selector is empty' in remarks(whole)
+
+
 def test_an_old_pool_is_a_pool() -> None:
     text = (
         "apiVersion: inference.networking.x-k8s.io/v1alpha2\nkind: InferencePool\nmetadata: {name: llama}\n"

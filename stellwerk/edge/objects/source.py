@@ -109,9 +109,10 @@ class ObjectSource:
         await self._names.refresh(drawn.names)
         self._draft = drawn
         self.current = build(drawn, self._names.addresses, generation=1)
-        self.status.good += 1
         self._accept(self.current.warnings)
+        self._count_good()
         _log_findings(self.current.warnings)
+        _log_findings(self.current.notes, logging.INFO)
         return self.current
 
     async def run(self, apply: Callable[[Blueprint], None]) -> None:
@@ -132,12 +133,21 @@ class ObjectSource:
                 pass
             self._wake.clear()
             before = self.current
+            await self._follow_once()
+            if self.current is not before:
+                apply(self.current)
+
+    async def _follow_once(self) -> None:
+        """Take in what changed. The one door: a bug in reading must not end what is being served."""
+        try:
             if await asyncio.to_thread(fingerprint, self._watched) != self._seen:
                 await self._reload()
             elif self._must_rebuild:
                 self._swap(self._draft)
-            if self.current is not before:
-                apply(self.current)
+        except Exception as bug:
+            self._must_rebuild = False
+            self._refuse((Finding(", ".join(self._watched), 0, 0, "", f"internal error while reading: {bug!r}"),))
+            log.exception("objects not reloaded, by a bug; the last good state stays in effect")
 
     async def _follow_names(self) -> None:
         """Ask again for every name, and more often while one has no address."""
@@ -164,8 +174,8 @@ class ObjectSource:
             _log_findings(drawn.problems, logging.ERROR)
             return
         await self._names.refresh(drawn.names - self._names.addresses.keys())
-        self.status.good += 1
         self._swap(drawn)
+        self._count_good()
 
     async def _settled(self) -> Fingerprint:
         """The fingerprint once it has not changed for `settle_seconds`, or after `settle_limit_seconds`."""
@@ -191,8 +201,9 @@ class ObjectSource:
         """Make `drawn` what is in effect; the old blueprint stays if nothing that matters is different."""
         self._must_rebuild = False
         self._names.keep(drawn.names)
-        old, self._draft = self.current, drawn
+        old = self.current
         new = build(drawn, self._names.addresses, old.catalog.generation + 1)
+        self._draft = drawn
         is_new_picker = old.picker != new.picker
         if is_new_picker or replace(new.catalog, generation=old.catalog.generation) != old.catalog:
             self.current = new
@@ -202,10 +213,14 @@ class ObjectSource:
         self._accept(new.warnings)
 
     def _accept(self, warnings: tuple[Finding, ...]) -> None:
-        self.status.last_good_at = time.time()
-        self.status.problems = ()
+        """What is in effect, and what is odd about it. The problems of a refused reading stay: names change too."""
         self.status.warnings = warnings
         self.status.unresolved = tuple(sorted(self._names.failing))
+
+    def _count_good(self) -> None:
+        self.status.good += 1
+        self.status.last_good_at = time.time()
+        self.status.problems = ()
 
     def _refuse(self, problems: tuple[Finding, ...]) -> None:
         self.status.bad += 1

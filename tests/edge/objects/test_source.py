@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from stellwerk.blueprint import Blueprint
 from stellwerk.edge.objects import ObjectsInvalid, ObjectSource, Pace
+from stellwerk.edge.objects import source as source_module
+from stellwerk.edge.objects.files import Fingerprint
 from tests.control.objects_table import PICKER
 from tests.control.test_reconcile import pool, server
 
@@ -119,6 +122,63 @@ def test_a_half_written_file_is_never_applied(tmp_path: Path) -> None:
 
     for blueprint in follow(source, story):
         assert len(keys(blueprint)) == 2
+
+
+def test_files_are_read_when_they_have_become_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    prints: list[Fingerprint] = [(("a", 1, size, 1),) for size in (1, 2, 3, 3, 4)]
+    monkeypatch.setattr(source_module, "fingerprint", lambda paths: prints.pop(0))
+    source = ObjectSource(pace=Pace(settle_seconds=0.0))
+    assert asyncio.run(source._settled()) == (("a", 1, 3, 1),)
+
+
+def test_a_notification_comes_long_before_the_next_look(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(pool())
+    source = ObjectSource([str(path)], pace=Pace(look_seconds=600, settle_seconds=0.01))
+
+    async def story(applied: list[Blueprint]) -> None:
+        for port in range(1, 1000):  # the first ones may come before anybody listens
+            path.write_text(pool() + "---\n" + server("a", more=f", ports: [{port}]"))
+            await asyncio.sleep(0.05)
+            if applied:
+                return
+        raise AssertionError("no notification")
+
+    follow(source, story)
+
+
+def test_a_bug_in_reading_does_not_end_what_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(pool() + "---\n" + server("a"))
+    source = ObjectSource([str(path)], pace=QUICK)
+
+    async def story(applied: list[Blueprint]) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(source_module, "draft", lambda *_: 1 // 0)
+            path.write_text(pool() + "---\n" + server("b"))
+            await until(lambda: "ZeroDivisionError" in str(source.status.problems))
+        path.write_text(pool() + "---\n" + server("c"))
+        await until(lambda: bool(applied))
+
+    assert keys(follow(source, story)[-1]) == ["default/c:8000"]
+
+
+def test_a_new_name_is_resolved_before_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(pool() + "---\n" + server("a"))
+
+    async def resolver(name: str) -> Iterable[str]:
+        return ["10.0.0.7"]
+
+    source = ObjectSource(
+        [str(path)], pace=replace(QUICK, resolve_seconds=600, resolve_retry_seconds=600), resolver=resolver
+    )
+
+    async def story(applied: list[Blueprint]) -> None:
+        path.write_text(pool() + "---\n" + server("a", address="gpu"))
+        await until(lambda: bool(applied))
+
+    assert keys(follow(source, story)[0]) == ["default/a@10.0.0.7:8000"]
 
 
 def test_every_way_of_editors_and_volumes_is_noticed(tmp_path: Path) -> None:
@@ -234,8 +294,31 @@ def test_names_are_resolved_and_resolved_again(tmp_path: Path) -> None:
         answers.clear()
         await until(lambda: source.status.unresolved == ("gpu",))
         assert len(applied) == 1
+        path.write_text(pool() + "---\n" + server("a"))
+        await until(lambda: len(applied) == 2)
+        assert source.status.unresolved == ()
 
     follow(source, story)
+
+
+def test_a_name_that_moves_does_not_hide_that_the_files_are_broken(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(pool() + "---\n" + server("a", address="gpu"))
+    answers = ["10.0.0.1"]
+
+    async def resolver(name: str) -> Iterable[str]:
+        return list(answers)
+
+    source = ObjectSource([str(path)], pace=QUICK, resolver=resolver)
+
+    async def story(applied: list[Blueprint]) -> None:
+        path.write_text("a: [")
+        await until(lambda: source.status.is_stale)
+        answers[:] = ["10.0.0.2"]
+        await until(lambda: bool(applied))
+
+    assert keys(follow(source, story)[0]) == ["default/a@10.0.0.2:8000"]
+    assert source.status.is_stale
 
 
 def test_literal_addresses_never_touch_the_resolver(tmp_path: Path) -> None:
