@@ -31,6 +31,8 @@ class FaultyServer:
     def __init__(self, answer: Behaviour) -> None:
         self.answer = answer
         self.requests: list[str] = []
+        """Paths."""
+        self.heads: list[bytes] = []
         self.connections = 0
         self.host = ""
         self.port = 0
@@ -40,6 +42,11 @@ class FaultyServer:
         """This server as an endpoint `default/<name>:<port>`."""
         key = f"default/{name}:{self.port}"
         return Endpoint(key, f"default/{name}", "default", self.host, self.port, engine=engine, uid=uid)
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that neither side has closed."""
+        return len(self._writers)
 
     def hang_up(self) -> None:
         """Close every connection."""
@@ -55,6 +62,7 @@ class FaultyServer:
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].decode()
                 self.requests.append(path)
+                self.heads.append(head)
                 await self.answer(reader, writer, path)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -64,7 +72,7 @@ class FaultyServer:
 
 
 @asynccontextmanager
-async def serving(answer: Behaviour, port: int = 0) -> AsyncIterator[FaultyServer]:
+async def serving(answer: Behaviour, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[FaultyServer]:
     """A `FaultyServer` on a loopback port; 0: a free one."""
     faulty = FaultyServer(answer)
     tasks: set[asyncio.Task[None]] = set()
@@ -74,7 +82,7 @@ async def serving(answer: Behaviour, port: int = 0) -> AsyncIterator[FaultyServe
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", port)
+    server = await asyncio.start_server(connected, host, port)
     faulty.host, faulty.port = server.sockets[0].getsockname()[:2]
     try:
         yield faulty

@@ -47,10 +47,13 @@ class Heard:
 
 @asynccontextmanager
 async def scraping(
-    *endpoints: Endpoint, settings: Scraping = QUICK, report: Callable[[Scraped], None] | None = None
+    *endpoints: Endpoint,
+    settings: Scraping = QUICK,
+    report: Callable[[Scraped], None] | None = None,
+    budget: Budget | None = None,
 ) -> AsyncIterator[tuple[Scraper, Heard]]:
     heard = Heard()
-    scraper = Scraper(settings, report or heard.events.append, chance=random.Random(1), budget=Budget(10.0))
+    scraper = Scraper(settings, report or heard.events.append, chance=random.Random(1), budget=budget or Budget(10.0))
     scraper.set_endpoints(endpoints)
     task = asyncio.create_task(scraper.run())
     try:
@@ -242,6 +245,33 @@ async def test_an_endpoint_that_left_is_not_reported_even_when_its_answer_comes_
             seen = len(heard.samples(staying.key))
             await until(lambda: len(heard.samples(staying.key)) >= seen + 5)
         assert heard.of(leaving.key) == []
+
+
+@on_loop
+async def test_endpoints_that_left_leave_no_connection_no_task_and_no_cost() -> None:
+    async with serving(good(page(running="1"))) as server:
+        endpoints = [msgspec.structs.replace(server.endpoint(), key=f"default/{number}:1") for number in range(20)]
+        budget = Budget(10.0)
+        async with scraping(*endpoints, budget=budget) as (scraper, heard):
+            await until(lambda: all(heard.samples(endpoint.key) for endpoint in endpoints))
+            assert server.open_connections == 20
+            assert budget.demand > 0
+            scraper.set_endpoints([])
+            await until(lambda: server.open_connections == 0)
+            assert budget.demand == pytest.approx(0.0, abs=1e-9)
+            assert [task for task in asyncio.all_tasks() if task.get_name().startswith("scrape ")] == []
+
+
+@on_loop
+async def test_an_ipv6_address_is_written_in_brackets() -> None:
+    try:
+        async with serving(good(), host="::1") as server:
+            endpoint = server.endpoint()
+            async with scraping(endpoint) as (_, heard):
+                await until(lambda: heard.samples(endpoint.key))
+            assert f"\r\nHost: [::1]:{server.port}\r\n".encode() in server.heads[0]
+    except OSError:
+        pytest.skip("no IPv6 here")
 
 
 @on_loop
