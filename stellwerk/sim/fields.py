@@ -14,7 +14,7 @@ def read(raw: bytes) -> Body:
     """The body as an object. Raises ApiError."""
     try:
         body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.malformed(raw) from None
     if not isinstance(body, dict):
         raise errors.complaint("model_attributes_type", "", "Input should be a valid dictionary", body)
