@@ -131,14 +131,13 @@ _MODE_OVERRIDES: dict[Mode, bytes] = {
 def forward(command: Forward, ticket: str | None) -> bytes:
     """The decision. With a `ticket` it is for our own Envoy, which also gets the pool, for its route."""
     picked = command.picked
-    pool = picked.pool.name if ticket is not None else None
+    pool, named = None, b""
+    if ticket is not None:
+        pool = picked.pool.name
+        named = _ticket_prefix(len(ticket)) + ticket.encode()
     if command.content_length is None and picked.scores is None:
-        message = _decision(command.slot, picked.destination, pool, command.removed)
-    else:
-        message = _unusual_decision(command, pool)
-    if ticket is None:
-        return message
-    return message + _ticket_prefix(len(ticket)) + ticket.encode()
+        return _decision(command.slot, picked.destination, pool, command.removed) + named
+    return _unusual_decision(command, pool, named)
 
 
 @lru_cache(maxsize=4096)
@@ -150,13 +149,13 @@ def _decision(slot: Slot, destination: str, pool: str | None, removed: tuple[str
     return _field(slot, _field(1, mutation + _CLEAR_ROUTE_CACHE)) + metadata
 
 
-def _unusual_decision(command: Forward, pool: str | None) -> bytes:
-    """With a body that changes, or with scores."""
+def _unusual_decision(command: Forward, pool: str | None, named: bytes) -> bytes:
+    """With a body that changes, or with scores. `named` is the serialised ticket."""
     picked = command.picked
     entries = [_entry(DESTINATION, _string(picked.destination))]
     if picked.scores is not None:
         entries.append(_entry(SCORES, _scores(picked)))
-    metadata = _metadata(*entries)
+    metadata = _metadata(*entries) + named
     slot = command.slot
     if slot is Slot.REQUEST_TRAILERS:
         return CONTINUE[slot] + metadata
