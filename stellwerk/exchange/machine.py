@@ -21,7 +21,6 @@ from stellwerk.exchange.command import (
     Abort,
     Command,
     Commands,
-    Continue,
     Extend,
     Finish,
     Forward,
@@ -165,14 +164,12 @@ class Exchange:
             self._is_upload_over = True
             return self._ask(b"", self._api, Slot.REQUEST_HEADERS, now)
         mode = self._request_mode
-        if mode is Mode.BUFFERED:
+        if mode in WHOLE:
             return CONTINUE[Slot.REQUEST_HEADERS]
         if mode is Mode.DUPLEX:
             self._upload_deadline = now + self._settings.upload_seconds
             self.next_deadline = now + self._settings.upload_idle_seconds
             return ()
-        if mode is Mode.BUFFERED_PARTIAL:
-            return CONTINUE[Slot.REQUEST_HEADERS]
         # The body will not be seen before the headers are answered: they alone decide.
         return self._ask(b"", Api.OTHER, Slot.REQUEST_HEADERS, now)
 
@@ -188,6 +185,7 @@ class Exchange:
             self._phase = Phase.READING
             if self._request_mode in WHOLE:
                 return self._take_whole(chunk, now)
+            self._is_upload_over = is_last
             return self._ask(b"", Api.OTHER, Slot.REQUEST_BODY, now)
         if phase in (Phase.PASSED, Phase.SILENT, Phase.OVER):
             return ()
@@ -208,7 +206,7 @@ class Exchange:
         if phase is not Phase.READING:
             return self._acknowledge(Slot.REQUEST_TRAILERS)
         if self._request_mode is Mode.DUPLEX:
-            self._owed.append(Continue(Slot.REQUEST_TRAILERS))
+            self._owed += CONTINUE[Slot.REQUEST_TRAILERS]
             return self._ask(b"".join(self._chunks), self._api, Slot.REQUEST_HEADERS, now)
         return self._ask(b"", self._api, Slot.REQUEST_TRAILERS, now)
 
@@ -366,7 +364,7 @@ class Exchange:
     def _acknowledge(self, slot: Slot) -> Commands:
         """Answer a message that changes nothing: now, or after the answer that is still owed before it."""
         if self._phase is Phase.DECIDING:
-            self._owed.append(Continue(slot))
+            self._owed += CONTINUE[slot]
             return ()
         return CONTINUE[slot]
 

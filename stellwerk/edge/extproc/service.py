@@ -224,7 +224,8 @@ class Conversation:
             request = ProcessingRequest.FromString(message)
         except DecodeError:
             self._service.counts.undecodable += 1
-            return (*self._exchange.closed(now), Abort("the message is not a ProcessingRequest"))
+            self._finish(Status.INVALID_ARGUMENT, "the message is not a ProcessingRequest")
+            return self._exchange.closed(now)
         exchange = self._exchange
         which = request.WhichOneof("request")
         if self._is_first:
