@@ -4,6 +4,7 @@ Checks are those of RFC 9113 section 8 (malformed requests) and of gRPC over HTT
 A proxy sends nearly the same block for every call, so heads are remembered by the bytes they came in.
 """
 
+import logging
 from functools import lru_cache
 from typing import Any, Final
 
@@ -32,6 +33,10 @@ only the stream is refused, because the decoder's state is still whole."""
 _MAX_REMEMBERED: Final = 64
 _MAX_REMEMBERED_BYTES: Final = 1024
 _MAX_KNOWN_BYTES: Final = 128
+
+
+logging.getLogger("hpack").setLevel(logging.INFO)
+# At DEBUG it writes every header it decodes, keys and cookies included.
 
 
 class Refusal(Struct, frozen=True):
