@@ -76,8 +76,9 @@ def default_open_pool(catalog: Catalog) -> str | None:
 
 def names_of_pools(catalog: Catalog, served: Mapping[str, Iterable[str]] = NOTHING_SERVED) -> dict[str, list[str]]:
     """The model names by pool, for pools that have some. Of a name in two pools the InferenceModel's counts, then the
-    rewrite rule's, as when the picker resolves it."""
-    owner = {name: pool for pool in sorted(served) if pool in catalog.pools for name in served[pool]}
+    rewrite rule's, then the default pool's servers', as when the picker resolves it."""
+    by_rank = sorted(catalog.pools, key=lambda pool: pool != catalog.default_pool)
+    owner = {name: pool for pool in reversed(by_rank) for name in served.get(pool, ())}
     owner |= {name: pool for pool in sorted(catalog.pools) for name in catalog.pools[pool].exact_rewrites}
     owner |= {model.name: model.pool for model in catalog.models.values() if model.pool in catalog.pools}
     names: dict[str, list[str]] = {}
