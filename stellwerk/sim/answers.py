@@ -73,7 +73,7 @@ def answer(key: int, length: AnswerLength, limits: AnswerLimits) -> Answer:
 def _natural_length(key: int, length: AnswerLength) -> int:
     if length.spread <= 0:
         return max(1, round(length.mean_tokens))
-    share = ((key >> 11) + 0.5) / (1 << 53)
+    share = ((key >> 12) + 0.5) / (1 << 52)
     location = math.log(max(length.mean_tokens, 1.0)) - length.spread**2 / 2
     return max(1, round(math.exp(location + length.spread * NormalDist().inv_cdf(share))))
 

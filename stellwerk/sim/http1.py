@@ -95,8 +95,9 @@ class RequestReader:
 
     def _read_head(self) -> bool:
         buffer = self._buffer
-        while buffer[:2] == b"\r\n" and self._scanned == 0:
+        while buffer[:2] == b"\r\n":
             del buffer[:2]
+            self._scanned = 0
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end < 0 or end > self._limits.max_head_bytes:
             if len(buffer) > self._limits.max_head_bytes:
