@@ -140,6 +140,7 @@ def _boundary(content_type: str) -> bytes:
 def _parameters(header: str) -> dict[str, str]:
     """`; name=value` pairs after the first word, names in lower case, quotes undone."""
     parameters: dict[str, str] = {}
+    header = header.rstrip("; \t")
     at = len(header.partition(";")[0])
     while at < len(header):
         found = _PARAMETER.match(header, at)

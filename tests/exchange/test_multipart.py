@@ -76,9 +76,11 @@ def test_preamble_and_epilogue_are_skipped(preamble: bytes, epilogue: bytes) -> 
 def test_a_part_that_is_cut_off_does_not_count() -> None:
     body = form(part("a", b"1"), part("model", b"m"))
 
-    for end in range(len(part("a", b"1")) + 4 + len(B), len(body) - 5):
+    for end in range(body.index(b"\r\n\r\nm") + 4, len(body) - 4):
+        assert found(body[:end]) == [("a", False, b"1")], end
+    for end in range(body.index(b"\r\n\r\nm") + 4):
         parts = fields(body[:end], FORM, 8)
-        assert isinstance(parts, Malformed) or [each.name for each in parts] == ["a"], end
+        assert isinstance(parts, Malformed) or parts == (), end
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_a_content_type_without_one_clear_boundary_is_refused(content_type: str)
 
 @pytest.mark.parametrize(
     "content_type",
-    [f'multipart/form-data; boundary="{BOUNDARY}"', f"multipart/form-data;charset=UTF-8;Boundary={BOUNDARY}"],
+    [f'multipart/form-data; boundary="{BOUNDARY}"', f"multipart/form-data;charset=UTF-8;Boundary={BOUNDARY} ; "],
 )
 def test_a_boundary_may_be_quoted(content_type: str) -> None:
     assert found(form(part("model", b"m")), content_type) == [("model", False, b"m")]

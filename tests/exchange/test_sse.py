@@ -114,6 +114,15 @@ def test_a_stream_holds_no_more_than_its_bound() -> None:
             assert held <= 100 + len(start)
 
 
+def test_an_object_over_endless_lines_is_let_go() -> None:
+    events = reader(100)
+    fed = b"".join([b"data: {\n"] + [b"data: [\n"] * 20)
+
+    assert b"".join(piece.raw for piece in events.feed(fed)) == fed
+    assert events.feed(b'data: {"a":1}\n') == [Piece(b'data: {"a":1}\n')]
+    assert [piece.found for piece in events.feed(b'\ndata: {"a":1}\n') if piece.found] == [{"a": 1}]
+
+
 def test_an_unterminated_event_is_read_at_the_end() -> None:
     events = reader()
 
