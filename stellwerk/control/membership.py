@@ -16,6 +16,10 @@ Addresses = Mapping[str, tuple[str, ...]]
 """DNS name, as the object writes it, to literal addresses. A missing name has not been resolved."""
 
 
+MAX_COMPARED = 500
+"""Servers whose labels are looked at for a hint."""
+
+
 class Members(Struct, frozen=True):
     """The endpoints of one pool, in a fixed order, and the servers they come from."""
 
@@ -111,7 +115,7 @@ def _why_none(pool: Pool, wanted: Mapping[str, str], servers: Iterable[tuple[Ite
 
 def _nearest_labels(wanted: Mapping[str, str], servers: Sequence[ModelServer]) -> str | None:
     """The labels of the server that is closest to `wanted`, as far as they speak about the same keys."""
-    existing = {f"{key}={value}" for server in servers for key, value in server.metadata.labels.items()}
+    existing = {f"{key}={value}" for server in servers[:MAX_COMPARED] for key, value in server.metadata.labels.items()}
     missing = [f"{key}={value}" for key, value in sorted(wanted.items()) if f"{key}={value}" not in existing]
     if not missing:
         most = max(servers, key=lambda server: (len(wanted.items() & server.metadata.labels.items()), server.full_name))

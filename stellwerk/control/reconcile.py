@@ -121,19 +121,26 @@ class _Reconciliation:
     def _endpoints(self, pools: list[tuple[Item, AnyPool]]) -> dict[str, tuple[Endpoint, ...]]:
         servers = self._of(ModelServer)
         found = {pool.full_name: members(item, pool, servers, self._addresses) for item, pool in pools}
+        users: dict[str, list[str]] = {}
         for name in sorted(found):
             self._remarks.extend(found[name].remarks)
+            for server_name in found[name].servers:
+                users.setdefault(server_name, []).append(name)
         for item, server in servers:
-            users = [name for name in sorted(found) if server.full_name in found[name].servers]
-            if len(users) > 1:
-                message = f"is in the pools {' and '.join(users)}: each counts only its own requests"
-                self._remark(item, ("metadata", "labels"), message)
-            elif not users and pools:
-                labels = ",".join(f"{key}={value}" for key, value in sorted(server.metadata.labels.items())) or "none"
-                self._remark(item, ("metadata", "labels"), f"is in no pool: its labels ({labels}) match no selector")
-            if server.spec.address in names_to_resolve([item]) and not self._addresses.get(server.spec.address):
-                self._remark(item, ("spec", "address"), f'"{server.spec.address}" has no address in DNS yet')
+            self._remark_server(item, server, users.get(server.full_name, []) if pools else None)
         return {name: found[name].endpoints for name in found}
+
+    def _remark_server(self, item: Item, server: ModelServer, pools: list[str] | None) -> None:
+        """What is odd about a server that is in `pools` (None: there are no pools to be in)."""
+        if pools is not None and len(pools) > 1:
+            message = f"is in the pools {' and '.join(pools)}: each counts only its own requests"
+            self._remark(item, ("metadata", "labels"), message)
+        elif pools is not None and not pools:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(server.metadata.labels.items())) or "none"
+            self._remark(item, ("metadata", "labels"), f"is in no pool: its labels ({labels}) match no selector")
+        address = server.spec.address
+        if literal(address) is None and not self._addresses.get(address):
+            self._remark(item, ("spec", "address"), f'"{address}" has no address in DNS yet')
 
     def _pool_of(self, item: Item, reference: PoolRef | OldPoolRef, names: frozenset[str]) -> str | None:
         """The full name of the pool referred to; None, with remark and status, if there is none."""

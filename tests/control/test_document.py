@@ -74,6 +74,15 @@ def test_numbers_on_which_readers_disagree_are_doubted(text: str) -> None:
     assert [doubt.path for doubt in document.doubts] == [("a",)]
 
 
+def test_a_key_that_is_not_text_is_doubted_and_read_as_written() -> None:
+    document = read("f", b"{on: 1, 5: 2, 'no': 3, ~: 4}\n").documents[0]
+    assert document.root.unfolded() == {"on": 1, "5": 2, "no": 3, "~": 4}
+    assert [doubt.message for doubt in document.doubts] == [
+        'YAML 1.1 reads the key "on" as a boolean: quote it',
+        'YAML 1.1 reads the key "~" as nothing: quote it',
+    ]
+
+
 def test_a_repeated_key_is_doubted_and_the_first_value_stays() -> None:
     document = read("f", b"a: {b: 1, b: 2}\n").documents[0]
     assert document.root.unfolded() == {"a": {"b": 1}}

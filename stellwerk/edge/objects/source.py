@@ -17,10 +17,10 @@ from stellwerk.blueprint import Blueprint, Draft, build, draft
 from stellwerk.control.changes import changes
 from stellwerk.control.document import DEFAULT_LIMITS, ReadingLimits
 from stellwerk.control.finding import Finding
+from stellwerk.control.membership import Addresses
 from stellwerk.edge.objects.dns import Names, Resolver, system_resolver
 from stellwerk.edge.objects.files import Fingerprint, contents, fingerprint
 from stellwerk.edge.objects.watch import watch
-from stellwerk.model.catalog import Catalog
 
 log = logging.getLogger("stellwerk.objects")
 
@@ -143,7 +143,7 @@ class ObjectSource:
             if await asyncio.to_thread(fingerprint, self._watched) != self._seen:
                 await self._reload()
             elif self._must_rebuild:
-                self._swap(self._draft)
+                await self._swap(self._draft)
         except Exception as bug:
             self._must_rebuild = False
             self._refuse((Finding(", ".join(self._watched), 0, 0, "", f"internal error while reading: {bug!r}"),))
@@ -174,7 +174,7 @@ class ObjectSource:
             _log_findings(drawn.problems, logging.ERROR)
             return
         await self._names.refresh(drawn.names - self._names.addresses.keys())
-        self._swap(drawn)
+        await self._swap(drawn)
         self._count_good()
 
     async def _settled(self) -> Fingerprint:
@@ -197,17 +197,17 @@ class ObjectSource:
             return drawn
         return Draft(problems=tuple(sorted((*read.problems, *drawn.problems))))
 
-    def _swap(self, drawn: Draft) -> None:
+    async def _swap(self, drawn: Draft) -> None:
         """Make `drawn` what is in effect; the old blueprint stays if nothing that matters is different."""
         self._must_rebuild = False
         self._names.keep(drawn.names)
-        old = self.current
-        new = build(drawn, self._names.addresses, old.catalog.generation + 1)
+        new, lines = await asyncio.to_thread(_successor, self.current, drawn, self._names.addresses)
         self._draft = drawn
-        is_new_picker = old.picker != new.picker
-        if is_new_picker or replace(new.catalog, generation=old.catalog.generation) != old.catalog:
+        if lines:
             self.current = new
-            _log_changes(old.catalog, new.catalog, is_new_picker)
+            log.info("objects reloaded", extra={"fields": {"generation": new.catalog.generation, "count": len(lines)}})
+            for line in lines:
+                log.info("changed: %s", line)
         if _messages(new.warnings) != _messages(self.status.warnings):
             _log_findings(new.warnings)
         self._accept(new.warnings)
@@ -228,11 +228,13 @@ class ObjectSource:
         self.status.problems = problems
 
 
-def _log_changes(old: Catalog, new: Catalog, is_new_picker: bool) -> None:
-    lines = changes(old, new) + (("picker configuration",) if is_new_picker else ())
-    log.info("objects reloaded", extra={"fields": {"generation": new.generation, "count": len(lines)}})
-    for line in lines or ("identity of servers: they start without history",):
-        log.info("changed: %s", line)
+def _successor(old: Blueprint, drawn: Draft, addresses: Addresses) -> tuple[Blueprint, tuple[str, ...]]:
+    """The blueprint of `drawn`, and what is different from `old`, in lines; none: nothing that matters."""
+    new = build(drawn, addresses, old.catalog.generation + 1)
+    lines = changes(old.catalog, new.catalog)
+    if not lines and replace(new.catalog, generation=old.catalog.generation) != old.catalog:
+        lines = ("identity of servers: they start without history",)
+    return new, lines if old.picker == new.picker else (*lines, "picker configuration")
 
 
 def _messages(findings: Iterable[Finding]) -> list[str]:
