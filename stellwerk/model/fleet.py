@@ -6,6 +6,7 @@ the columns are its projection. So a count that is released late finds its own m
 
 A value is *fresh* for `stale_after_seconds` after the page was read: then columns hold exactly what the page said.
 Later it is *stale*: it still counts, but waiting and running are at least what we ourselves have in flight beyond it.
+So is a page that was read just now, if the server's progress counter stands still: its other numbers may as well.
 After `lost_after_seconds`, or when no page was ever read, only what we have in flight counts.
 """
 
@@ -26,6 +27,8 @@ SETTLE_INTERVAL_SECONDS = 0.05
 """How late a value may be noticed to have become stale."""
 FRESH, STALE, LOST = 0, 1, 2
 """How old what we know of a server's load is; see the module's docstring."""
+STUCK_SECONDS = 0.25
+"""Standing still for longer makes a page stale."""
 MOST = 1e9
 """Counts above it are not plausible."""
 MAX_HEARD = 4096
@@ -242,7 +245,7 @@ class Fleet:
             return
         self.requests[row] = member.requests
         self.tokens[row] = member.tokens
-        if member.age:
+        if member.age or member.stuck_seconds > STUCK_SECONDS:
             self._settle_row(member)
 
     def settle(self, now: float) -> None:
@@ -287,7 +290,7 @@ class Fleet:
             waiting = running = in_flight
             kv_use = nan
         else:
-            unheard = member.age == STALE
+            unheard = member.age == STALE or member.stuck_seconds > STUCK_SECONDS
             told_waiting = waiting if waiting == waiting else 0.0
             told_running = running if running == running else 0.0
             if unheard or waiting != waiting:

@@ -35,6 +35,16 @@ def test_a_stale_page_counts_but_not_for_less_than_what_we_sent() -> None:
     assert (some.waiting[0], some.running[0]) == (2, 3)
 
 
+def test_a_page_of_a_server_that_stands_still_is_stale_however_fresh() -> None:
+    some = fleet("a")
+    member = sent(some, "a", 9)
+    member.stuck_seconds = 0.5
+    some.sampled(member, sample(0, 3, 0.5), 10.0)
+    assert (some.waiting[0], some.running[0]) == (6, 9)
+    sent(some, "a", 12)
+    assert (some.waiting[0], some.running[0]) == (9, 12)
+
+
 def test_a_page_read_too_long_ago_is_not_believed() -> None:
     some = fleet("a")
     member = sent(some, "a", 1)
