@@ -260,7 +260,8 @@ class _Composer:
         frame.key = key
         frame.key_text = key.raw if key.raw is not None else str(key.value)
         if key.raw is not None and (key.raw in SWITCHES or key.raw in TRUE_AND_FALSE or key.raw in NULLS):
-            self._doubt(key.line, key.column, f"the key {key.raw or '(none)'} is not text to YAML: quote it")
+            what = "a boolean" if isinstance(key.value, bool) else "nothing"
+            self._doubt(key.line, key.column, f'YAML 1.1 reads the key "{key.raw}" as {what}: quote it')
 
     def _end_entry(self, frame: _Frame, key: Node, node: Node) -> None:
         entries = frame.node.entries
