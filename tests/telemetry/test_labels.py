@@ -12,6 +12,10 @@ def test_a_megabyte_becomes_a_label() -> None:
     assert label.endswith("...")
 
 
+def test_a_label_is_cut_between_characters() -> None:
+    assert bounded("é" * 100) == "é" * 62 + "..."
+
+
 def test_an_ordinary_name_stays_as_it_is() -> None:
     assert bounded("meta-llama/Llama-3.1-8B-Instruct") == "meta-llama/Llama-3.1-8B-Instruct"
 

@@ -69,7 +69,6 @@ class Probe:
         self.task: asyncio.Task[None] | None = None
         self.is_hinted = False
         """Whether a request was sent there since the last reading began."""
-        self._is_stopped = False
         self._common = common
         self._dialect = dialect_of(endpoint.engine)
         self._path = self._dialect.paths[0]
@@ -106,8 +105,7 @@ class Probe:
                 self._arm(due)
 
     def stop(self) -> None:
-        """Nothing is reported from here on."""
-        self._is_stopped = True
+        """Nothing is reported from here on: a cancelled task does not go on from where it waits."""
         self._pace.close()
         if self.task is not None:
             self.task.cancel()
@@ -227,10 +225,9 @@ class Probe:
         self._deliver(ModelsListed(self.endpoint.key, listed))
 
     def _deliver(self, event: Scraped) -> None:
-        if not self._is_stopped:
-            started = time.perf_counter()
-            self._common.report(event)
-            self._cost_seconds += time.perf_counter() - started
+        started = time.perf_counter()
+        self._common.report(event)
+        self._cost_seconds += time.perf_counter() - started
 
     async def _fetch(self, path: str, accept: str) -> Answer | Failure:
         """One GET, within the timeout. A kept connection that the server has closed meanwhile is replaced once."""

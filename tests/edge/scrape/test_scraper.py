@@ -104,6 +104,25 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_replaced_without
 
 
 @on_loop
+async def test_a_request_that_met_the_servers_closing_is_sent_once_more() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
+        if writer in served:
+            writer.transport.abort()
+        else:
+            served.append(writer)
+            writer.write(http(page()))
+
+    served: list[asyncio.StreamWriter] = []
+    settings = msgspec.structs.replace(QUICK, models_interval_seconds=600.0)
+    async with serving(answer) as server:
+        endpoint = server.endpoint()
+        async with scraping(endpoint, settings=settings) as (_, heard):
+            await until(lambda: len(heard.samples(endpoint.key)) >= 4)
+        assert heard.failures(endpoint.key) == []
+        assert server.connections >= 4
+
+
+@on_loop
 async def test_a_busy_server_is_read_often_and_an_idle_one_seldom() -> None:
     settings = msgspec.structs.replace(QUICK, idle_interval_seconds=30.0, models_interval_seconds=60.0)
     async with serving(good(page(running="1"))) as busy, serving(good()) as idle:
@@ -143,11 +162,12 @@ async def test_an_unknown_adapter_on_the_page_brings_the_model_list_forward() ->
 @on_loop
 async def test_an_adapter_that_is_never_listed_does_not_have_the_list_read_with_every_page() -> None:
     settings = msgspec.structs.replace(QUICK, models_interval_seconds=600.0)
-    async with serving(good(page(running="1", adapters="secret-lora"))) as server:
-        endpoint = server.endpoint()
-        async with scraping(endpoint, settings=settings) as (_, heard):
-            await until(lambda: len(heard.samples(endpoint.key)) >= 10)
-        assert len(heard.lists(endpoint.key)) == 1
+    for models in (MODELS, None):
+        async with serving(good(page(running="1", adapters="secret-lora"), models=models)) as server:
+            endpoint = server.endpoint()
+            async with scraping(endpoint, settings=settings) as (_, heard):
+                await until(lambda: len(heard.samples(endpoint.key)) >= 10)  # noqa: B023 - called here only
+            assert server.requests.count("/v1/models") == 1
 
 
 @on_loop
