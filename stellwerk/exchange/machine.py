@@ -403,7 +403,7 @@ class Exchange:
         if not self._is_reserved:
             return ()
         commands: Commands = ()
-        if not self._is_prefilled and self._response.first_byte_at is not None:
+        if not self._is_prefilled and self._response.is_underway:
             self._is_prefilled = True
             commands = (Prefilled(self._ticket),)
         return commands + self._settle(now) if self._response.has_ended else commands

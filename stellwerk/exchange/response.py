@@ -38,6 +38,11 @@ class ResponseHalf:
         return self._answer is not None
 
     @property
+    def is_underway(self) -> bool:
+        """Whether a model server has begun to answer. Errors do not count: they may be the proxy's own."""
+        return self.first_byte_at is not None and self._answer is not None and 200 <= self._answer.status < 300
+
+    @property
     def usage(self) -> Usage | None:
         """Token counts that the answer told."""
         return self._answer.usage if self._answer is not None else None

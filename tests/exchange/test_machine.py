@@ -466,6 +466,18 @@ class TestOwnAnswer:
     def test_other_answers_stay_with_the_proxy(self, headers: dict[str, str]) -> None:
         assert Continue(Slot.RESPONSE_HEADERS) in forwarded().response_headers(headers, False, 1.0)
 
+    def test_an_error_is_credited_to_no_server(self) -> None:
+        error = {":status": "503", "content-type": "application/json"}
+        assert forwarded().response_headers(error, False, 1.0) == CONTINUE_RESPONSE
+        one = exchange(foreign(), Mode.BUFFERED, Mode.DUPLEX)
+        one.request_headers(head(), False, 0.0)
+        one.request_body(BODY, True, 0.0)
+        one.decided(picked(), 0.0)
+        one.response_headers(error, False, 1.0)
+        _, finished, _ = one.response_body(b"{}", True, 1.0)
+        assert isinstance(finished, Finished)
+        assert (finished.report.status, finished.report.served) == (503, None)
+
     def test_streams_pass_only_where_the_pool_says_so(self) -> None:
         assert renamed(restores=False).response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         assert forwarded().response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
