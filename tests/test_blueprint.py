@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from stellwerk.blueprint import Source, build, draft, received
 from tests.control.objects_table import BAD, GOOD
-from tests.control.test_reconcile import pool, server
+from tests.kit.documents import pool, server
 
 
 def source(text: str, name: str = "f.yaml") -> Source:

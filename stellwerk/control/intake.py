@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from stellwerk.control.document import Document
+from stellwerk.control.fields import LEGACY_GROUP, OWN_GROUP, POOL_GROUP, ROUTER_GROUP, ReadObject
 from stellwerk.control.finding import Finding, Path, advice, dotted, nearest, shown
-from stellwerk.control.kinds import KINDS, LEGACY_GROUP, OWN_GROUP, POOL_GROUP, ROUTER_GROUP, PoolImport, ReadObject
+from stellwerk.control.kinds import KINDS, PoolImport
 from stellwerk.control.picker import API_VERSIONS, KIND, EndpointPickerConfig, gate_problems, remarks
 from stellwerk.control.rules import RULES
 from stellwerk.control.schema import checked

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
+from stellwerk.control.fields import LEGACY_GROUP, ROUTER_GROUP
 from stellwerk.control.finding import Path, shown
-from stellwerk.control.kinds import LEGACY_GROUP, ROUTER_GROUP
 from stellwerk.model.picker_config import PickerConfig, PluginRef, PluginSpec, Problem, ProfileSpec
 
 KIND = "EndpointPickerConfig"

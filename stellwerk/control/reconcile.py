@@ -10,11 +10,10 @@ from typing import TypeVar, cast
 from msgspec import Struct
 
 from stellwerk.control.address import literal
+from stellwerk.control.fields import LEGACY_GROUP, POOL_REF_GROUPS, ReadObject
 from stellwerk.control.finding import advice
 from stellwerk.control.intake import Item
 from stellwerk.control.kinds import (
-    LEGACY_GROUP,
-    POOL_REF_GROUPS,
     Criticality,
     InferenceModel,
     InferenceModelRewrite,
@@ -24,7 +23,6 @@ from stellwerk.control.kinds import (
     OldInferencePool,
     OldPoolRef,
     PoolRef,
-    ReadObject,
 )
 from stellwerk.control.membership import Addresses, members
 from stellwerk.control.remark import Condition, ObjectStatus, Remark, accepted, pending, refused, seniority, status_of

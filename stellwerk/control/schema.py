@@ -4,18 +4,15 @@ The structs are the single source of truth: constraints are their `msgspec.Meta`
 the table that the caller passes. A value without problems converts with `msgspec.convert` to the struct.
 """
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from enum import Enum
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 from msgspec import Struct, inspect
 
 from stellwerk.control.finding import Path, advice, shown
+from stellwerk.control.leaf import PATTERN_END, fits, kind_of, name_of, scalar_problems
 from stellwerk.control.scalar import because
 
 
@@ -60,23 +57,6 @@ def type_info(wanted: type) -> inspect.Type:
     return inspect.type_info(wanted)
 
 
-def kind_of(value: object) -> str:
-    """What a value is, for people."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return f"the boolean {str(value).lower()}"
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return f'the text "{shown(value)}"'
-        case list():
-            return "a list"
-        case _:
-            return "a mapping"
-
-
 class _Checker:
     """One walk over one value. The walk follows the types, so its depth is theirs."""
 
@@ -100,8 +80,11 @@ class _Checker:
             case inspect.AnyType():
                 return value
             case _:
-                for message in self._scalar(value, info, path):
-                    self._add(path, message)
+                if fits(value, info):
+                    for message in scalar_problems(value, info):
+                        self._add(path, message)
+                else:
+                    self._add(path, self._expected(name_of(info), value, path))
                 return value
 
     def _add(self, path: Path, message: str, is_key: bool = False) -> None:
@@ -115,8 +98,8 @@ class _Checker:
             violation = self.violations[index]
             words = (info.extra or {}).get("is")
             message = violation.message
-            if words and message.endswith(_PATTERN_END):
-                message = message.removesuffix(_PATTERN_END) + f"is not {words}"
+            if words and message.endswith(PATTERN_END):
+                message = message.removesuffix(PATTERN_END) + f"is not {words}"
             elif words and (info.extra or {}).get("has_unit") and message.startswith("expected text"):
                 message = f"expected {words}; got {kind_of(value)}"
             self.violations[index] = Violation(violation.path, message, violation.is_key)
@@ -182,11 +165,11 @@ class _Checker:
         """The member for a value's own type; an optional type never sees None here."""
         members = [member for member in info.types if not isinstance(member, inspect.NoneType)]
         for member in members:
-            if _fits(value, member):
+            if fits(value, member):
                 return self.check(value, member, path)
         if len(members) == 1:
             return self.check(value, members[0], path)
-        names = " or ".join(_name(member) for member in members)
+        names = " or ".join(name_of(member) for member in members)
         self._add(path, self._expected(names, value, path))
         return value
 
@@ -203,107 +186,3 @@ class _Checker:
         elif wanted == "an integer" and isinstance(value, float) and value.is_integer():
             message += f" (written {raw}): write {int(value)}" if abs(value) < 1e15 else ""
         return message
-
-    def _scalar(self, value: object, info: inspect.Type, path: Path) -> Iterator[str]:
-        if not _fits(value, info):
-            yield self._expected(_name(info), value, path)
-            return
-        match info:
-            case inspect.StrType():
-                assert isinstance(value, str)
-                yield from _text_problems(value, info)
-            case inspect.IntType() | inspect.FloatType():
-                assert isinstance(value, int | float)
-                yield from _number_problems(value, info)
-            case inspect.EnumType() | inspect.LiteralType():
-                assert isinstance(value, str)
-                choice = _choice(info)
-                if value not in choice:
-                    known = ", ".join(choice)
-                    yield f'"{shown(value)}" is not one of {known}' + _suggestion(value, choice)
-            case inspect.DateTimeType():
-                try:
-                    msgspec.convert(value, _MOMENT)
-                except msgspec.ValidationError:
-                    yield f'"{shown(str(value))}" is not a time: write it like 2025-06-05T00:00:00Z'
-
-
-_MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
-_PATTERN_END = "does not match its pattern"
-
-
-def _suggestion(value: str, choice: tuple[str, ...]) -> str:
-    said = advice(value, choice)
-    return f": {said}" if said.startswith("did") else ""
-
-
-def _choice(info: inspect.EnumType | inspect.LiteralType) -> tuple[str, ...]:
-    if isinstance(info, inspect.EnumType):
-        return tuple(str(member.value) for member in info.cls if isinstance(member, Enum))
-    return tuple(str(value) for value in info.values)
-
-
-def _text_problems(value: str, info: inspect.StrType) -> Iterator[str]:
-    if info.min_length is not None and len(value) < info.min_length:
-        yield "is empty" if not value else f"has {len(value)} characters, and needs {info.min_length} or more"
-        return
-    if info.max_length is not None and len(value) > info.max_length:
-        yield f"has {len(value)} characters, and may have {info.max_length} at most"
-    if info.pattern is not None and not _pattern(info.pattern).search(value):
-        yield f'"{shown(value)}" {_PATTERN_END}'
-
-
-@cache
-def _pattern(pattern: str) -> "re.Pattern[str]":
-    """`$` also matches before a line end in Python, and nowhere else."""
-    return re.compile(pattern.replace("$", r"\Z"))
-
-
-def _number_problems(value: int | float, info: inspect.IntType | inspect.FloatType) -> Iterator[str]:
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f"{value} is not a finite number"
-    elif (info.ge is not None and value < info.ge) or (info.le is not None and value > info.le):
-        low, high = info.ge, info.le
-        if low is not None and high is not None:
-            yield f"{value} is not in {low} to {high}"
-        else:
-            yield f"{value} is less than {low}" if low is not None else f"{value} is more than {high}"
-
-
-def _fits(value: object, info: inspect.Type) -> bool:
-    """Whether the value's own type is the one wanted, constraints aside."""
-    match info:
-        case inspect.Metadata():
-            return _fits(value, info.type)
-        case inspect.StrType() | inspect.EnumType() | inspect.LiteralType() | inspect.DateTimeType():
-            return isinstance(value, str)
-        case inspect.BoolType():
-            return isinstance(value, bool)
-        case inspect.IntType():
-            return isinstance(value, int) and not isinstance(value, bool)
-        case inspect.FloatType():
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case inspect.StructType() | inspect.DictType():
-            return isinstance(value, dict)
-        case inspect.VarTupleType() | inspect.ListType():
-            return isinstance(value, list)
-        case _:
-            return False
-
-
-def _name(info: inspect.Type) -> str:
-    match info:
-        case inspect.Metadata():
-            return _name(info.type)
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.IntType():
-            return "an integer"
-        case inspect.FloatType():
-            return "a number"
-        case inspect.StructType() | inspect.DictType():
-            return "a mapping"
-        case inspect.VarTupleType() | inspect.ListType():
-            return "a list"
-        case _:
-            return "text"

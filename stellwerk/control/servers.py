@@ -10,20 +10,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from stellwerk.control.address import is_name, is_reachable, literal
+from stellwerk.control.fields import OWN_GROUP, POOL_GROUP, Metadata
 from stellwerk.control.finding import Finding, shown
 from stellwerk.control.intake import Intake, Item, Origin
-from stellwerk.control.kinds import (
-    OWN_GROUP,
-    POOL_GROUP,
-    EndpointPickerRef,
-    InferencePool,
-    Metadata,
-    ModelServer,
-    PoolSpec,
-    Port,
-    Selector,
-    ServerSpec,
-)
+from stellwerk.control.kinds import EndpointPickerRef, InferencePool, ModelServer, PoolSpec, Port, Selector, ServerSpec
 from stellwerk.model.catalog import FailureMode
 
 LABELS = {f"{OWN_GROUP}/pool": "default"}

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from stellwerk.cli.main import main
 from tests.control.objects_table import PICKER
-from tests.control.test_reconcile import model, pool, server
+from tests.kit.documents import model, pool, server
 
 
 def validate(*arguments: str, stdin: str | None = None) -> Result:

@@ -2,7 +2,7 @@
 
 from stellwerk.control.changes import MAX_LINES, changes
 from stellwerk.model.catalog import Catalog
-from tests.control.test_reconcile import made, model, objective, pool, rewrite, server
+from tests.kit.documents import made, model, objective, pool, rewrite, server
 
 
 def diff(before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:

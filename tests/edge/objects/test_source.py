@@ -15,7 +15,7 @@ from stellwerk.edge.objects import ObjectsInvalid, ObjectSource, Pace
 from stellwerk.edge.objects import source as source_module
 from stellwerk.edge.objects.files import Fingerprint
 from tests.control.objects_table import PICKER
-from tests.control.test_reconcile import pool, server
+from tests.kit.documents import pool, server
 
 QUICK = Pace(look_seconds=0.02, settle_seconds=0.01, settle_limit_seconds=0.2, resolve_seconds=0.02)
 
