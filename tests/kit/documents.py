@@ -1,4 +1,4 @@
-"""Small object documents for tests of reading and reconciling; each function returns one document or what became of some."""
+"""Small object documents for tests; each function returns one document, or what some amount to."""
 
 from collections.abc import Mapping
 
