@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
         self._is_pumping = False
         self._is_reading = True
         self._is_ending = False
-        """No request is taken any more: the client sent its end, or something we refused."""
+        """No request is taken any more: the client sent something we refused."""
         self._loop = asyncio.get_running_loop()
         self.date = group.date
         self.is_congested = False
@@ -240,9 +240,8 @@ class Connection(asyncio.Protocol):
             exchange.closed()
 
     def eof_received(self) -> bool:
-        """asyncio: the client will send no more; it may still wait for its answer."""
-        self._is_ending = True
-        return self._exchange is not None
+        """asyncio: the client closed its side. As for uvicorn, it is gone: what it asked for is aborted."""
+        return False
 
     def pause_writing(self) -> None:
         """asyncio: the client reads slowly."""

@@ -16,3 +16,8 @@ class Engine:
         self.model = ServerModel(settings.shape, reports_steps=True)
         self.metrics = EngineMetrics(self.model, settings.models[0], settings.max_model_tokens, self.started_at)
         self.drive = Drive(self.model, self.metrics)
+
+    def wedge(self) -> None:
+        """Stop the engine; the page keeps the figures of this moment."""
+        self.metrics.refresh()
+        self.drive.stall()

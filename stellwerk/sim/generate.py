@@ -68,7 +68,8 @@ def messages(serving: Serving, exchange: Exchange) -> None:
     """`POST /v1/messages`."""
     body = fields.read(exchange.request.body)
     prompt = prompts.chat(fields.messages(body), body.get("tools"), body.get("system"))
-    fields.required(body, "max_tokens")
+    if fields.integer(body, "max_tokens") is None:
+        raise errors.missing("max_tokens", body)
     model = serving.model_of(body)
     most = fields.limits(body, tokens.count(prompt), serving.settings.max_model_tokens, None, "max_tokens")
     form = MessagesFormat(f"chatcmpl-{serving.answer_id(exchange)}", model)

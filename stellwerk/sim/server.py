@@ -60,6 +60,11 @@ class SimServer:
             sock.close()
             raise
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the port is open."""
+        return self._listener is not None
+
     def sweep(self, now: float) -> None:
         """Close connections that wait too long."""
         self._connections.sweep(now)
@@ -147,7 +152,7 @@ class SimServer:
         if fault.kind is Kind.SLOW:
             self.serving.engine.model.slowness = fault.value
         elif fault.kind is Kind.WEDGE:
-            self.serving.engine.drive.stall()
+            self.serving.engine.wedge()
         elif fault.kind is Kind.REFUSE:
             self._refuse()
         if fault.for_seconds is not None:

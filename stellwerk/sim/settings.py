@@ -51,6 +51,9 @@ class SimSettings(Struct, frozen=True):
                 return f"the name {name!r} is given twice"
         if self.adapters and not self.shape.max_adapters:
             return "adapters need slots: max_adapters is 0"
+        problem = self.shape.problem()
+        if problem is not None:
+            return problem
         if self.max_model_tokens < 1:
             return f"max_model_tokens is {self.max_model_tokens}: it must be at least 1"
         if self.max_model_tokens > self.shape.kv_tokens:
@@ -58,4 +61,4 @@ class SimSettings(Struct, frozen=True):
                 f"max_model_tokens is {self.max_model_tokens}, but KV memory holds {self.shape.kv_tokens} tokens "
                 f"({self.shape.block_count} blocks of {self.shape.block_size}): raise one or lower the other"
             )
-        return self.shape.problem()
+        return None
