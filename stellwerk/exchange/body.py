@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 from msgspec.json import Decoder
+from msgspec.structs import replace
 
 from stellwerk.exchange import multipart, paths, structure
 from stellwerk.exchange.content import DECODERS, Content
@@ -19,6 +20,13 @@ from stellwerk.model.outcome import Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api, Request
 
+# Headers that say what the caller wants: the name, and the older one that it outranks.
+_OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
+_FAIRNESS = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+_OVERRIDE = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
+_TTFT = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
+_TPOT = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
+_WISHES = frozenset((*_OBJECTIVE, *_FAIRNESS, *_OVERRIDE, *_TTFT, *_TPOT))
 _FORM_APIS = frozenset((Api.AUDIO, Api.IMAGES))
 _MAX_NAME_CHARACTERS = 256
 """Of a name in a header, which becomes a key of queues and of metrics."""
@@ -94,8 +102,7 @@ def _judge_model(model: str | None, limits: BodyLimits) -> Refused | None:
 
 def _request(head: Head, api: Api, size_bytes: int, content: Content) -> Request:
     prompts, prompt_tokens = content.prompts()
-    headers = head.headers
-    return Request(
+    request = Request(
         id=head.id,
         api=api,
         method=head.method,
@@ -108,17 +115,24 @@ def _request(head: Head, api: Api, size_bytes: int, content: Content) -> Request
         max_output_tokens=content.max_output_tokens(),
         cache_salt=content.salt,
         size_bytes=size_bytes,
-        objective=_name(headers, "x-llm-d-inference-objective", "x-gateway-inference-objective"),
-        fairness_id=_name(headers, "x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id"),
-        model_override=_name(headers, "x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"),
-        ttft_slo_seconds=_seconds(headers, "x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"),
-        tpot_slo_seconds=_seconds(headers, "x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"),
+    )
+    return request if _WISHES.isdisjoint(head.headers) else _with_wishes(request, head.headers)
+
+
+def _with_wishes(request: Request, headers: Mapping[str, str]) -> Request:
+    return replace(
+        request,
+        objective=_name(headers, _OBJECTIVE),
+        fairness_id=_name(headers, _FAIRNESS),
+        model_override=_name(headers, _OVERRIDE),
+        ttft_slo_seconds=_seconds(headers, _TTFT),
+        tpot_slo_seconds=_seconds(headers, _TPOT),
     )
 
 
-def _name(headers: Mapping[str, str], header: str, alias: str) -> str | None:
-    """The value of `header`, else of `alias`; None if there is none, or if it is too long to be a name."""
-    value = headers.get(header) or headers.get(alias)
+def _name(headers: Mapping[str, str], names: tuple[str, str]) -> str | None:
+    """The value of the header; None if there is none, or if it is too long to be a name."""
+    value = headers.get(names[0]) or headers.get(names[1])
     if not value:
         return None
     if not value.isascii():
@@ -126,9 +140,9 @@ def _name(headers: Mapping[str, str], header: str, alias: str) -> str | None:
     return value if len(value) <= _MAX_NAME_CHARACTERS else None
 
 
-def _seconds(headers: Mapping[str, str], header: str, alias: str) -> float | None:
+def _seconds(headers: Mapping[str, str], names: tuple[str, str]) -> float | None:
     """Milliseconds in a header, as seconds. A value that is no positive decimal number counts as missing."""
-    for name in (header, alias):
+    for name in names:
         value = headers.get(name)
         if value is not None and _NUMBER.fullmatch(value) and (number := float(value)) > 0:
             return number / 1000
