@@ -34,22 +34,23 @@ from stellwerk.model.event import (
     Withdrawn,
 )
 from stellwerk.model.fleet import Fleet, Health, Member
-from stellwerk.model.outcome import Answered, Outcome, Picked, Refused
+from stellwerk.model.outcome import Outcome, Picked, Refused
 from stellwerk.model.picker_config import PickerConfig
 from stellwerk.model.reason import Reason
-from stellwerk.model.report import Report
-from stellwerk.model.request import Api, Request
+from stellwerk.model.request import Api
 from stellwerk.model.sample import Sample
 from stellwerk.model.trace import Trace
 from stellwerk.model.view import PoolsView
 from stellwerk.schedule.affinity import Lookup, PrefixAffinity
 from stellwerk.schedule.choice import PoolChoice
+from stellwerk.schedule.explain import explain
 from stellwerk.schedule.listing import Listing
 from stellwerk.schedule.pipeline import Selection
 from stellwerk.schedule.plugin import Context
 from stellwerk.schedule.registry import build
 from stellwerk.schedule.resolve import Resolved, Resolver
 from stellwerk.telemetry import health
+from stellwerk.telemetry.aftermath import learn
 from stellwerk.telemetry.decisions import Decisions
 from stellwerk.telemetry.health import HealthSettings
 from stellwerk.telemetry.ledger import Entry, Ledger
@@ -170,7 +171,7 @@ class Engine:
             outcome: Outcome = Refused(Reason.SHUTTING_DOWN, "the gateway is shutting down: try again")
             return (self._told(ask, outcome, None, now),)
         if request.api is Api.MODELS or request.api is Api.MODEL:
-            answer = self._list_models(request)
+            answer = self._listing.answer(request)
             if answer is not None:
                 return (self._told(ask, answer, None, now),)
         resolved = self._resolver.resolve(request, self._chance)
@@ -236,7 +237,8 @@ class Engine:
             target if target != request.model else None,
             tuple(selection.totals[selection.order].tolist()) if self.settings.emits_scores else None,
         )
-        trace = self._trace(ask, outcome, resolved, now, level, selection, endpoints)
+        trace = explain(request, outcome, now, resolved=resolved, level=level, selection=selection)
+        self._decisions.record(trace)
         uncached = request.prompt_tokens
         if lookup is not None and lookup.matched is not None:
             uncached = max(0, uncached - int(lookup.matched[first.row]) * lookup.block_tokens)
@@ -257,18 +259,6 @@ class Engine:
         outcome = Refused(Reason.NO_ENDPOINTS, choice.why_empty(request.subset))
         return (self._told(ask, outcome, resolved, now),)
 
-    def _list_models(self, request: Request) -> Outcome | None:
-        """The gateway's own answer; None if it knows nothing and the pool's servers should answer."""
-        pool = request.pool_hint
-        if pool is not None and (pool not in self._choices or not self._listing.cards(pool)):
-            return None
-        if request.api is Api.MODELS:
-            return Answered(200, self._listing.page(pool))
-        found = self._listing.one(request.model or "", pool)
-        if found is not None:
-            return Answered(200, found)
-        return Refused(Reason.UNKNOWN_MODEL, "there is no such model; GET /v1/models lists those that are", "model")
-
     def _told(
         self,
         ask: Ask,
@@ -280,44 +270,11 @@ class Engine:
         selection: Selection | None = None,
     ) -> Decided:
         """A decision that sends the request nowhere."""
-        trace = self._trace(ask, outcome, resolved, now, level, selection, ())
         request = ask.request
+        trace = explain(request, outcome, now, resolved=resolved, level=level, selection=selection)
+        self._decisions.record(trace)
         self._meters.decided(trace, request_bytes=request.size_bytes, fairness_id=request.fairness_id)
         return Decided(ask.ticket, outcome)
-
-    def _trace(
-        self,
-        ask: Ask,
-        outcome: Outcome,
-        resolved: Resolved | None,
-        now: float,
-        level: Saturation | None,
-        selection: Selection | None,
-        endpoints: tuple[Endpoint, ...],
-    ) -> Trace:
-        request = ask.request
-        trace = Trace(
-            request_id=request.id,
-            at=now,
-            api=request.api.value,
-            public_model=request.model,
-            picked=tuple([endpoint.key for endpoint in endpoints]),
-            refused=outcome.reason.value if type(outcome) is Refused else None,
-            took_seconds=max(0.0, now - request.received_at),
-            pool=resolved.pool.name if resolved is not None else None,
-            target_model=resolved.target if resolved is not None else None,
-            priority=resolved.priority if resolved is not None else 0,
-            source=resolved.source if resolved is not None else None,
-            candidates=selection.candidates.names if selection is not None else (),
-            dropped=selection.dropped if selection is not None else (),
-            columns=selection.columns if selection is not None else (),
-            totals=selection.totals if selection is not None else (),  # type: ignore[arg-type]
-            ages_seconds=selection.candidates.ages(now) if selection is not None else (),  # type: ignore[arg-type]
-            saturation=level.value if level is not None else None,
-            saturation_cause=level.cause if level is not None else None,
-        )
-        self._decisions.record(trace)
-        return trace
 
     def _withdrawn(self, event: Withdrawn, now: float) -> tuple[Decided, ...]:
         self._room.leave(event.ticket)
@@ -349,28 +306,9 @@ class Engine:
         if report.usage is None and entry.usage is not None:
             report = structs.replace(report, usage=entry.usage)
         self._meters.finished(entry.trace, report, fairness_id=entry.fairness_id)
-        if report.served == entry.member.address and report.flags in _NO_FLAGS:
-            return self._changed(report.status > 0 and health.answered(entry.member, now), now)
-        return self._changed(self._learn_from(entry, report, now), now)
-
-    def _learn_from(self, entry: Entry, report: Report, now: float) -> bool:
-        """What an end that was not plain tells about the endpoints that the exchange was sent to, in order."""
-        flags = set(report.flags.split(",")) - _NO_FLAGS
-        addresses = [endpoint.address for endpoint in entry.endpoints]
-        tried = addresses.index(report.served) if report.served in addresses else 0
-        changed = False
-        for place in range(tried + 1):
-            member = self._fleet.by_key.get(entry.endpoints[place].key)
-            if member is None or member.address != addresses[place]:
-                continue
-            if not flags.isdisjoint(_NOT_CONNECTED):
-                changed |= health.refused(member)
-            elif place < tried or not flags.isdisjoint(_BROKEN):
-                changed |= health.broke(member, now, self.settings.health)
-                self._suspects.add(member)
-            elif report.served is not None and report.status > 0 and not flags:
-                changed |= health.answered(member, now)
-        return changed
+        changed = learn(entry, report, self._fleet, now, self.settings.health)
+        self._suspects.update(member for member in changed if member.health is Health.SUSPECT)
+        return self._changed(bool(changed), now)
 
     # -- servers ---------------------------------------------------------------------------------------------------
 
@@ -486,11 +424,6 @@ class Engine:
     def _new_affinity(self) -> PrefixAffinity | None:
         prefix = self._plan.prefix
         return None if prefix is None else PrefixAffinity(prefix, self.settings.prefix_index_bytes)
-
-
-_NOT_CONNECTED = frozenset({"UF", "URX"})
-_BROKEN = frozenset({"UC", "UR"})
-_NO_FLAGS = frozenset({"", "-"})
 
 
 def _cache_size(sample: Sample) -> tuple[int | None, int | None]:

@@ -513,3 +513,11 @@ def test_a_seed_makes_a_run_repeat() -> None:
         return [some.pick(prompt=LONG[:turn]) for turn in range(50)]
 
     assert run() == run()
+
+
+@pytest.mark.parametrize(("most", "named"), [(1, 3), (2, 3), (5, 4)])
+def test_the_list_has_two_fallbacks_and_more_if_the_picker_names_more(most: int, named: int) -> None:
+    some = Brain(A, B, C, endpoint("d"), config=picker(("max-score-picker", {"maxNumOfEndpoints": most})))
+    outcome = some.ask()
+    assert isinstance(outcome, Picked)
+    assert len(outcome.endpoints) == named

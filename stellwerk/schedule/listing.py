@@ -10,6 +10,9 @@ from msgspec import Struct
 
 from stellwerk.model.catalog import Catalog, Pool, Split
 from stellwerk.model.fleet import Fleet
+from stellwerk.model.outcome import Answered, Refused
+from stellwerk.model.reason import Reason
+from stellwerk.model.request import Api, Request
 
 
 class Card(Struct, frozen=True, gc=False):
@@ -37,6 +40,18 @@ class Listing:
         self._version = -1
         self._cards: dict[str | None, dict[str, Card]] = {}
         self._pages: dict[str | None, bytes] = {}
+
+    def answer(self, request: Request) -> Answered | Refused | None:
+        """The gateway's own answer; None where it knows nothing of the given pool, so that a server should answer."""
+        pool = request.pool_hint
+        if pool is not None and not self.cards(pool):
+            return None
+        if request.api is Api.MODELS:
+            return Answered(200, self.page(pool))
+        found = self.one(request.model or "", pool)
+        if found is not None:
+            return Answered(200, found)
+        return Refused(Reason.UNKNOWN_MODEL, "there is no such model; GET /v1/models lists those that are", "model")
 
     def page(self, pool: str | None = None) -> bytes:
         """The whole list as JSON; of one pool if its name is given."""
