@@ -69,7 +69,7 @@ def measure(setup: Setup, cell: Cell, seconds: float) -> Result:
 def run(seconds: float) -> list[Result]:
     """All set-ups, all cells, before the same servers."""
     results = []
-    with simulated_servers(4, "--model", "llama", "--speed", "instant", "--max-model-len", "10000000") as sim:
+    with simulated_servers(4, "--model", "llama", "--speed", "instant", "--max-model-len", "1000000") as sim:
         for make in (envoy_alone, own_gateway, foreign_gateway):
             with make(sim) as setup:
                 for cell in cells():
