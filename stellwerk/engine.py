@@ -287,9 +287,7 @@ class Engine:
         return NOTHING
 
     def _prefilled(self, event: Prefilled, now: float) -> tuple[Decided, ...]:
-        entry = self._ledger.prefilled(event.ticket)
-        if entry is not None:
-            return self._changed(health.answered(entry.member, now), now)
+        self._ledger.prefilled(event.ticket)
         return NOTHING
 
     def _used(self, event: Used, now: float) -> tuple[Decided, ...]:

@@ -131,7 +131,7 @@ class Member:
         self.failing_since: float | None = None
         """Since when its metrics page has failed, without a success in between."""
         self.life_at = -inf
-        """When an answer (or its first byte) last came back from it."""
+        """When an answer last came back from it."""
         self.busy_from = -inf
         """When its in-flight count last rose from zero."""
         self.longest_prompt_tokens = 0

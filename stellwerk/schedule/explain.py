@@ -1,4 +1,4 @@
-"""From what was decided to the trace of it. This is the hot path: references are kept, nothing is copied or formatted."""
+"""From what was decided to the trace of it. This is the hot path: references are kept, nothing copied or formatted."""
 
 from typing import Protocol
 

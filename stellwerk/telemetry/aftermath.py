@@ -17,7 +17,7 @@ _BROKEN = frozenset({"UC", "UR"})
 def learn(entry: Entry, report: Report, fleet: Fleet, now: float, settings: HealthSettings) -> list[Member]:
     """The members whose health changed. An endpoint that left, or whose address is another's now, learns nothing."""
     if report.served == entry.member.address and report.flags in NO_FLAGS and entry.member.row >= 0:
-        return [entry.member] if report.status > 0 and health.answered(entry.member, now) else []
+        return [entry.member] if _is_answer(report) and health.answered(entry.member, now) else []
     flags = set(report.flags.split(",")) - NO_FLAGS
     addresses = [endpoint.address for endpoint in entry.endpoints]
     tried = addresses.index(report.served) if report.served in addresses else 0
@@ -31,8 +31,13 @@ def learn(entry: Entry, report: Report, fleet: Fleet, now: float, settings: Heal
             is_changed = health.refused(member)
         elif place < tried or not flags.isdisjoint(_BROKEN):
             is_changed = health.broke(member, now, settings)
-        elif report.served is not None and report.status > 0 and not flags:
+        elif report.served is not None and not flags and _is_answer(report):
             is_changed = health.answered(member, now)
         if is_changed:
             changed.append(member)
     return changed
+
+
+def _is_answer(report: Report) -> bool:
+    """Whether a server spoke for certain: an error from 500 on may have been made on the way."""
+    return 0 < report.status < 500

@@ -86,7 +86,7 @@ def failed(member: Member, error: str, is_unreachable: bool, now: float, setting
 
 
 def answered(member: Member, now: float) -> bool:
-    """An answer, or its first byte, came back. An endpoint that nobody listens at stays so: it may be finishing."""
+    """An answer came back. An endpoint that nobody listens at stays so: it may be finishing."""
     member.life_at = now
     member.stuck_seconds = 0.0
     member.backoff_seconds = 0.0

@@ -24,7 +24,8 @@ def states(report: Report, fleet: Fleet | None = None) -> str:
     ("served", "flags", "status", "after"),
     [
         (A.address, "", 200, "huu"),
-        (A.address, "-", 503, "huu"),
+        (A.address, "-", 404, "huu"),
+        (A.address, "-", 503, "uuu"),
         (B.address, "", 200, "shu"),
         (C.address, "-", 200, "ssh"),
         (A.address, "UF", 503, "suu"),
