@@ -1,6 +1,7 @@
 """Which path is answered by what. A handler replies, starts a generation, or raises ApiError."""
 
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from stellwerk.sim import catalogue, errors, generate, media, pooling
 from stellwerk.sim.connection import Exchange
@@ -52,7 +53,7 @@ def route(serving: Serving, exchange: Exchange) -> None:
         methods = ROUTES.get(path)
         if methods is None and path.startswith(_MODEL):
             _only_get(method)
-            catalogue.model(serving, exchange, path.removeprefix(_MODEL))
+            catalogue.model(serving, exchange, unquote(path.removeprefix(_MODEL)))
             return
         if methods is None:
             raise errors.plain(404)

@@ -166,6 +166,20 @@ def test_when_blocks_run_out_the_youngest_starts_over_and_still_finishes() -> No
     assert [event.id for event in events if isinstance(event, FirstToken)].count(2) == 1
 
 
+def test_a_preempted_request_computes_prompt_and_answer_again_before_others_start() -> None:
+    model = ServerModel(shape(block_count=8, max_sequences=2), reports_steps=True)
+    model.submit(Job(1, 12, 16), 0.0)
+    model.submit(Job(2, 12, 16), 0.0)
+    model.submit(Job(3, 12, 1), 0.0)
+    events = run_out(model)
+    lost = next(event.at for event in events if isinstance(event, Preempted))
+    made_before = int(lost)
+    prefills = [event.prefill_tokens for event in events if isinstance(event, Stepped) and event.prefill_tokens]
+    assert prefills == [24, 12 + made_before + 12]
+    ends = finished(events)
+    assert ends[3].scheduled_at >= ends[1].at
+
+
 def test_adapters_wait_for_a_slot_without_holding_up_others() -> None:
     step = StepTime(base_seconds=1.0, adapter_load_seconds=5.0)
     model = ServerModel(shape(step=step, max_adapters=1))
