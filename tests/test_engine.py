@@ -521,3 +521,12 @@ def test_the_list_has_two_fallbacks_and_more_if_the_picker_names_more(most: int,
     outcome = some.ask()
     assert isinstance(outcome, Picked)
     assert len(outcome.endpoints) == named
+
+
+def test_a_name_that_is_no_text_is_refused_like_any_other() -> None:
+    some = Brain(catalog=catalog(pool(A), models=(public("m"),)))
+    some.list_models("a", "m")
+    refused = some.refusal("m\ud800" + "x" * 1000)
+    assert refused.message.encode()
+    assert len(refused.message) < 300
+    assert isinstance(brain().ask("m\ud800", prompt=LONG), Picked)

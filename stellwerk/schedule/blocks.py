@@ -17,7 +17,7 @@ MAX_BLOCKS = 8192
 
 def seed_of(model: str, salt: bytes) -> int:
     """Where the chains of a model's prompts begin."""
-    return int(xxh3_64_intdigest(model.encode() + b"\0" + salt))
+    return int(xxh3_64_intdigest(model.encode(errors="surrogatepass") + b"\0" + salt))
 
 
 def chain(prompt: bytes | memoryview, seed: int, block_bytes: int, limit: int) -> list[int]:

@@ -10,7 +10,6 @@ that nobody knows goes to the default pool's generic rule, or to the only one th
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from msgspec import Struct
 
@@ -20,9 +19,8 @@ from stellwerk.model.fleet import Fleet, Health, Member
 from stellwerk.model.outcome import Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api, Request
+from stellwerk.schedule.nearest import Nearest
 
-MAX_NEAREST = 100
-"""Names that a 404 is compared with, at most: finding near ones takes some 10 us each."""
 SHOWN = 100
 """Characters of a client's name that a message repeats."""
 
@@ -46,6 +44,7 @@ class Resolver:
         self._listed: dict[str, Pool] = {}
         self._untold: tuple[Pool, ...] = ()
         self._version = -1
+        self._nearest: tuple[int, dict[str | None, Nearest]] | None = None
         pools = catalog.pools
         default = pools.get(catalog.default_pool or "")
         self.default = default if default is not None else next(iter(pools.values())) if len(pools) == 1 else None
@@ -122,12 +121,13 @@ class Resolver:
         return Refused(Reason.UNKNOWN_MODEL, message, "model")
 
     def _unknown(self, name: str, given: Pool | None) -> Refused:
-        known = []
-        for known_name in self.names(given):
-            known.append(known_name)
-            if len(known) >= MAX_NEAREST:
-                break
-        near = get_close_matches(name[:SHOWN], known, 3)
+        if self._nearest is None or self._nearest[0] != self.fleet.choice_version:
+            self._nearest = (self.fleet.choice_version, {})
+        by_pool = self._nearest[1]
+        key = None if given is None else given.name
+        if key not in by_pool:
+            by_pool[key] = Nearest(self.names(given))
+        near = by_pool[key].to(name)
         told = ", ".join(f'"{each}"' for each in near)
         hint = f"; nearest: {told}" if near else "; GET /v1/models lists those that are"
         return Refused(Reason.UNKNOWN_MODEL, f'model "{_shown(name)}" is not served here{hint}', "model")
@@ -181,4 +181,6 @@ def _priority(request: Request, pool: Pool) -> int:
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= SHOWN else name[: SHOWN - 3] + "..."
+    """Shortened, and without what cannot be written as UTF-8."""
+    text = name if len(name) <= SHOWN else name[: SHOWN - 3] + "..."
+    return text.encode(errors="replace").decode()

@@ -34,7 +34,8 @@ class Decisions:
 
     def record(self, trace: Trace) -> None:
         """Keep a trace, and forget the oldest ones beyond the budget."""
-        size = BASE_BYTES + len(trace.request_id) + 8 * len(trace.candidates) * (len(trace.columns) + 2)
+        names = len(trace.request_id) + len(trace.public_model or "")
+        size = BASE_BYTES + names + 8 * len(trace.candidates) * (len(trace.columns) + 2)
         self._ring.append((size, trace))
         self._bytes += size
         while self._bytes > self.max_bytes and self._ring:
