@@ -1,4 +1,4 @@
-"""Names that a client may have meant, cheap enough to be asked by anybody: 0.2 ms among a hundred names of usual length.
+"""Names that a client may have meant, cheap enough to be asked by anybody: 0.2 ms among a hundred usual names.
 
 Alike is by shared pairs of characters (Sørensen-Dice). difflib finds a little more, and takes up to 10 ms to do so.
 """

@@ -18,6 +18,7 @@ from stellwerk.model.sample import Sample
 
 LONGEST_STEP_SECONDS = 2.0
 """A gap between two pages counts as at most so much standing still."""
+ON_TRIAL = "on trial after standing still"
 RESTART_TOLERANCE_SECONDS = 1.0
 """Start times that differ by less are the same start, rounded differently."""
 
@@ -67,7 +68,7 @@ def heard(member: Member, sample: Sample, now: float, settings: HealthSettings) 
     if member.health is Health.HEALTHY or (member.health is Health.SUSPECT and now < member.health_until < inf):
         return False
     if member.backoff_seconds and not moved:
-        return False
+        return _becomes(member, Health.UNKNOWN, ON_TRIAL)
     return _becomes(member, Health.HEALTHY, "")
 
 
@@ -144,7 +145,7 @@ def _may_be_tried(member: Member, now: float) -> bool:
     if now < member.health_until or member.requests:
         return False
     member.stuck_seconds = 0.0
-    return _becomes(member, Health.UNKNOWN, "on trial after standing still")
+    return _becomes(member, Health.UNKNOWN, ON_TRIAL)
 
 
 def _becomes(member: Member, health: Health, reason: str, until: float = inf) -> bool:

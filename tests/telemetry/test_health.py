@@ -137,6 +137,19 @@ def test_a_wedged_server_is_tried_with_one_request_at_a_time_and_less_often_each
     assert server.member.backoff_seconds == 0
 
 
+def test_a_wedged_server_that_was_away_for_a_moment_is_on_trial_again() -> None:
+    server = Server()
+    server.page(progress=7)
+    server.send()
+    server.pages(6.0, running=1, progress=7)
+    server.member.requests = 0
+    server.fails(is_unreachable=True)
+    server.pages(1.0, running=0, progress=7)
+    assert server.state == "unknown"
+    server.send()
+    assert server.state == "wedged"
+
+
 def test_nobody_listening_takes_effect_at_once_and_ends_with_a_page() -> None:
     server = Server()
     server.page()
