@@ -143,7 +143,9 @@ def test_a_wedged_server_that_was_away_for_a_moment_is_on_trial_again() -> None:
     server.send()
     server.pages(6.0, running=1, progress=7)
     server.member.requests = 0
+    server.pages(11.0, running=0, progress=7)
     server.fails(is_unreachable=True)
+    assert server.state == "unreachable"
     server.pages(1.0, running=0, progress=7)
     assert server.state == "unknown"
     server.send()
