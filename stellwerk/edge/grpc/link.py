@@ -181,7 +181,7 @@ class Link(asyncio.Protocol):
         elif handler is None:
             return
         elif kind is Closed:
-            stream.handler = None
+            stream.handler = None  # no cycle is left for the garbage collector
             handler.on_closed()
         elif stream.ending is not None:
             return

@@ -87,10 +87,14 @@ def assert_bounded(talk: Conversation) -> None:
     machine = talk.machine
     assert machine._reader.kept_bytes < 2 * h2.DEFAULT_FRAME_BYTES + LIMITS.max_header_list_bytes
     assert len(machine._streams) <= LIMITS.max_concurrent_streams
-    assert sum(stream.held for stream in machine._streams.values()) <= 300_000
+    intake = machine._intake
+    held = [stream.held for stream in machine._streams.values()]
+    assert intake._window + intake._consumed + sum(held) == intake.size or talk.is_over()
+    assert intake._held == sum(stream.held for stream in machine._streams.values() if not stream.reserved)
     assert 0 <= machine._outflow.queued_bytes <= LIMITS.max_unsent_bytes + 3_005
     assert machine._outflow.queued_bytes == sum(stream.unsent_bytes for stream in machine._streams.values())
     assert talk.counters.streams_open == len(machine._streams)
+    assert sum(held) <= 300_000
     if talk.is_over():
         assert not machine._streams
 

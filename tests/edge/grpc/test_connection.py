@@ -421,6 +421,7 @@ def test_a_smaller_header_table_is_acknowledged_in_the_next_block() -> None:
     talk.is_echoing = True
     frames = talk.send(talk.client.call(1, b"x"))
     assert frames[0].payload[0] == 0x20
+    assert frames[-1].payload[0] != 0x20
     assert frames[-1].fields == {"grpc-status": "0"}
 
 

@@ -205,6 +205,24 @@ def test_the_same_frames_at_a_bearable_rate_are_no_flood(flood: Flood) -> None:
     assert not talk.is_over()
 
 
+def test_a_header_block_is_bounded_in_bytes_before_it_is_bounded_in_frames() -> None:
+    talk = Conversation(TransportLimits(max_header_list_bytes=10_000))
+    for number, data in enumerate(endless_continuations(talk.client)):
+        talk.send(data)
+        assert talk.machine._reader.kept_bytes <= 11_000
+        if talk.is_over():
+            break
+        assert number < 60
+
+
+def test_resizing_the_windows_of_many_streams_costs_more() -> None:
+    talk = Conversation(TransportLimits(max_concurrent_streams=6_400))
+    talk.send(*(talk.client.headers(stream_id) for stream_id in range(1, 12_801, 2)))
+    for size in range(100):
+        talk.send(h2.settings([(h2.INITIAL_WINDOW_SIZE, size)]))
+    assert talk.is_over()
+
+
 def test_honest_calls_explain_their_window_updates_and_their_resets() -> None:
     talk = Conversation(LIMITS)
     talk.is_echoing = True

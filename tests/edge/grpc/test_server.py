@@ -114,6 +114,31 @@ def test_a_handlers_bug_ends_its_call_only_and_its_message_is_not_logged(
     assert "ValueError" in str(record.__dict__["fields"])
 
 
+def test_a_handler_that_has_finished_is_told_nothing_more_but_the_end(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Hasty(Echo):
+        def on_message(self, message: bytes) -> None:
+            told.append(message.decode())
+            self.call.finish()
+
+        def on_half_close(self) -> None:
+            told.append("half closed")
+
+        def on_closed(self) -> None:
+            told.append("closed")
+
+    async def talk(server: GrpcServer, path: Path) -> None:
+        server._services = {PATH: Hasty}
+        peer = await connect(path)
+        peer.writer.write(peer.client.call(1, b"one", b"two", b"three"))
+        await peer.until(is_ended(1))
+        peer.writer.close()
+
+    with_server(tmp_path, talk)
+    assert told == ["one", "closed"]
+
+
 def test_an_unknown_method_is_unimplemented(tmp_path: Path) -> None:
     async def talk(server: GrpcServer, path: Path) -> None:
         peer = await connect(path)

@@ -62,9 +62,11 @@ class Reader:
         self.read(self.talk.send(h2.settings([(h2.MAX_FRAME_SIZE, size)])))
 
 
+sizes_sent = st.one_of(st.integers(0, 100), st.integers(0, 90_000))
 steps = st.one_of(
-    st.tuples(st.just("send"), st.integers(0, 3), st.lists(st.integers(0, 40_000), min_size=1, max_size=3)),
+    st.tuples(st.just("send"), st.integers(0, 3), st.lists(sizes_sent, min_size=1, max_size=3)),
     st.tuples(st.just("grant"), st.integers(0, 4), st.integers(1, 60_000)),
+    st.tuples(st.just("grant"), st.just(0), st.integers(1, 9_000)),
     st.tuples(st.just("resize"), st.just(0), st.integers(0, 90_000)),
     st.tuples(st.just("frames"), st.just(0), st.integers(16_384, 40_000)),
     st.tuples(st.just("cork"), st.just(0), st.booleans()),
@@ -73,7 +75,7 @@ steps = st.one_of(
 
 
 @settings(deadline=None, max_examples=150)
-@given(initial=st.integers(0, 70_000), script=st.lists(steps, max_size=30))
+@given(initial=st.sampled_from([0, 10, 65_535, 1_000_000]), script=st.lists(steps, max_size=30))
 def test_what_we_send_keeps_to_the_peers_windows_and_arrives_whole(initial: int, script: list[object]) -> None:
     talk = Conversation(TransportLimits(), (h2.INITIAL_WINDOW_SIZE, initial))
     reader = Reader(talk, initial)
@@ -182,11 +184,11 @@ def test_messages_of_any_size_arrive_whole_over_windows_that_never_stall(data: s
 def test_many_large_messages_wait_for_one_another() -> None:
     talk = Conversation(TransportLimits())
     writer = Writer(talk)
-    streams = range(1, 17, 2)
+    streams = range(1, 201, 2)
     for stream_id in streams:
-        writer.begin(stream_id, message(bytes(9_000_000)))
+        writer.begin(stream_id, message(bytes(2_000_000)))
     writer.run()
-    assert [len(talk.served.messages(stream_id)[0]) for stream_id in streams] == [9_000_000] * 8
+    assert [len(talk.served.messages(stream_id)[0]) for stream_id in streams] == [2_000_000] * 100
     assert not writer.refused
 
 
@@ -255,17 +257,40 @@ def test_a_peer_that_exceeds_a_window_is_told_so() -> None:
         talk.send(talk.client.data(1, b"\0\0\1\0\0" + bytes(16_379)))
     talk.served.streams[1].pause()
     for _ in range(8):
-        frames = talk.send(talk.client.data(1, bytes(16_384)))
+        talk.send(talk.client.data(1, bytes(16_384)))
     assert of_kind(talk.frames, h2.RST_STREAM, 1)[0].number == h2.ErrorCode.FLOW_CONTROL_ERROR
     assert not talk.is_over()
-    for stream_id in range(3, 1000, 2):
-        frames = talk.send(
-            talk.client.headers(stream_id),
-            *(talk.client.data(stream_id, b"\0\0\0\xff\xff" + bytes(16_000)) for _ in range(4)),
-        )
-        if talk.is_over():
-            break
-    assert frames
+
+
+def test_a_peer_that_exceeds_the_connections_window_is_sent_off() -> None:
+    talk = Conversation(SMALL)
+    frame = talk.client.data(1, message(bytes(16_379)))
+    talk.send(talk.client.headers(1), frame * 60)
+    assert not talk.is_over()
+    talk.send(frame * 70)
+    assert talk.frames[-1].goaway[1] is h2.ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_a_corked_connection_counts_every_message_as_unsent() -> None:
+    talk = Conversation()
+    talk.send(talk.client.headers(1))
+    talk.machine.cork(True)
+    talk.served.streams[1].send(b"12345")
+    assert talk.served.streams[1].unsent_bytes == 10
+    talk.machine.cork(False)
+    assert talk.flush()[-1].payload == message(b"12345")
+    assert talk.served.streams[1].unsent_bytes == 0
+
+
+def test_a_stream_whose_window_shrank_below_zero_waits_although_it_was_its_turn() -> None:
+    talk = Conversation(TransportLimits(), (h2.INITIAL_WINDOW_SIZE, 100_000))
+    talk.send(talk.client.headers(1))
+    talk.served.streams[1].send(bytes(99_000))
+    talk.flush()
+    talk.send(h2.settings([(h2.INITIAL_WINDOW_SIZE, 1_000)]))
+    assert of_kind(talk.send(h2.window_update(0, 1_000_000)), h2.DATA) == []
+    talk.send(h2.settings([(h2.INITIAL_WINDOW_SIZE, 99_005)]))
+    assert sum(len(found.payload) for found in of_kind(talk.frames, h2.DATA)) == 99_005
 
 
 def test_an_answer_larger_than_a_chunk_leaves_chunk_by_chunk() -> None:
