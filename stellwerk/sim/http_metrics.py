@@ -60,32 +60,38 @@ class HttpMetrics:
         return "".join(parts)
 
 
-def process_part(started_at: float) -> str:
-    """The Python client's own families; most of them are constants here."""
-    counts = {"0": 15738, "1": 1689, "2": 1340}
-    collected = Values("python_gc_objects_collected", "Objects collected during gc", "counter")
-    uncollectable = Values("python_gc_objects_uncollectable", "Uncollectable objects found during GC", "counter")
-    collections = Values("python_gc_collections", "Number of times this generation was collected", "counter")
-    for generation, number in counts.items():
-        collected.series({"generation": generation}, number)
-        uncollectable.series({"generation": generation})
-        collections.series({"generation": generation}, 10)
-    info = Values("python_info", "Python platform information", "gauge")
-    version = {"implementation": "CPython", "major": "3", "minor": "12", "patchlevel": "11", "version": "3.12.11"}
-    info.series(version, 1)
-    gauges = {
-        "process_virtual_memory_bytes": ("Virtual memory size in bytes.", 2192543744.0),
-        "process_resident_memory_bytes": ("Resident memory size in bytes.", 665427968.0),
-        "process_start_time_seconds": ("Start time of the process since unix epoch in seconds.", started_at),
-    }
-    parts = [family.render() for family in (collected, uncollectable, collections, info)]
-    for name, (text, value) in gauges.items():
-        parts.append(_single(name, text, "gauge", value))
-    text = "Total user and system CPU time spent in seconds."
-    parts.append(_single("process_cpu_seconds", text, "counter", round(time.process_time(), 2)))
-    parts.append(_single("process_open_fds", "Number of open file descriptors.", "gauge", 64.0))
-    parts.append(_single("process_max_fds", "Maximum number of open file descriptors.", "gauge", 20000.0))
-    return "".join(parts)
+class ProcessMetrics:
+    """The Python client's own families. All but the CPU time are constants here."""
+
+    def __init__(self, started_at: float) -> None:
+        """`started_at`: Unix time."""
+        collected = Values("python_gc_objects_collected", "Objects collected during gc", "counter")
+        uncollectable = Values("python_gc_objects_uncollectable", "Uncollectable objects found during GC", "counter")
+        collections = Values("python_gc_collections", "Number of times this generation was collected", "counter")
+        for generation, objects in {"0": 15738, "1": 1689, "2": 1340}.items():
+            collected.series({"generation": generation}, objects)
+            uncollectable.series({"generation": generation})
+            collections.series({"generation": generation}, 10)
+        info = Values("python_info", "Python platform information", "gauge")
+        version = {"implementation": "CPython", "major": "3", "minor": "12", "patchlevel": "11", "version": "3.12.11"}
+        info.series(version, 1)
+        start = "Start time of the process since unix epoch in seconds."
+        self._before = "".join(family.render() for family in (collected, uncollectable, collections, info)) + "".join(
+            (
+                _single("process_virtual_memory_bytes", "Virtual memory size in bytes.", "gauge", 2192543744.0),
+                _single("process_resident_memory_bytes", "Resident memory size in bytes.", "gauge", 665427968.0),
+                _single("process_start_time_seconds", start, "gauge", started_at),
+            )
+        )
+        self._cpu = Values("process_cpu_seconds", "Total user and system CPU time spent in seconds.", "counter")
+        self._after = _single("process_open_fds", "Number of open file descriptors.", "gauge", 64.0) + _single(
+            "process_max_fds", "Maximum number of open file descriptors.", "gauge", 20000.0
+        )
+
+    def render(self) -> str:
+        """The process's part of the page."""
+        self._cpu.set("", round(time.process_time(), 2))
+        return self._before + self._cpu.render() + self._after
 
 
 def _single(name: str, text: str, kind: str, value: float) -> str:

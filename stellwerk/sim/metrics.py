@@ -89,6 +89,9 @@ class EngineMetrics:
         self._labels: Labels = {"engine": "0", "model_name": model_name}
         self._created = created
         self._key = label_text(self._labels)
+        self._keys = {reason: label_text({**self._labels, "reason": reason}) for reason in ("capacity", "deferred")}
+        for source in ("local_compute", "local_cache_hit", "device"):
+            self._keys[source] = label_text({**self._labels, "source": source})
         self._families: list[_Family] = []
         self._asked: dict[int, Asked] = {}
         self._adapter_states: dict[str, float] = {}
@@ -264,18 +267,18 @@ class EngineMetrics:
         deferred = model.waiting_for_adapter()
         self._running.set(key, model.running)
         self._waiting.set(key, model.waiting)
-        self._waiting_by.set(label_text({**self._labels, "reason": "capacity"}), model.waiting - deferred)
-        self._waiting_by.set(label_text({**self._labels, "reason": "deferred"}), deferred)
+        self._waiting_by.set(self._keys["capacity"], model.waiting - deferred)
+        self._waiting_by.set(self._keys["deferred"], deferred)
         self._kv.set(key, model.kv_use)
         self._queries.set(key, counters.queried_tokens)
         self._hits.set(key, counters.hit_tokens)
         self._preemptions.set(key, counters.preemptions)
         self._prompt.set(key, counters.prompt_tokens)
         computed = counters.prompt_tokens - counters.cached_tokens
-        self._by_source.set(label_text({**self._labels, "source": "local_compute"}), computed)
-        self._by_source.set(label_text({**self._labels, "source": "local_cache_hit"}), counters.cached_tokens)
+        self._by_source.set(self._keys["local_compute"], computed)
+        self._by_source.set(self._keys["local_cache_hit"], counters.cached_tokens)
         self._cached.set(key, counters.cached_tokens)
-        self._by_tier.set(label_text({**self._labels, "source": "device"}), counters.hit_tokens)
+        self._by_tier.set(self._keys["device"], counters.hit_tokens)
         self._generated.set(key, counters.generated_tokens)
         if self._adapter_states:
             self.adapters_changed()

@@ -8,7 +8,7 @@ from stellwerk.sim import errors, fields, tokens
 from stellwerk.sim.connection import Exchange
 from stellwerk.sim.engine import Engine
 from stellwerk.sim.fields import Body
-from stellwerk.sim.http_metrics import HttpMetrics, process_part
+from stellwerk.sim.http_metrics import HttpMetrics, ProcessMetrics
 from stellwerk.sim.settings import VERSION, SimSettings
 
 _MAX_ID = 128
@@ -25,6 +25,7 @@ class Serving:
         """Loaded adapters and where they came from."""
         self.fingerprint = f"vllm-{VERSION}-{tokens.seed_of(*settings.models) & 0xFFFFFFFF:08x}"
         self.http = HttpMetrics(self.engine.started_at)
+        self._process = ProcessMetrics(self.engine.started_at)
         self._created = int(time.time())
         self._answers = tokens.seed_of(str(settings.seed), str(index), str(self.engine.started_at))
         self._padding = _PADDING * (-(-settings.metrics_padding_bytes // len(_PADDING)))
@@ -75,7 +76,7 @@ class Serving:
 
     def page(self) -> str:
         """The metrics page."""
-        parts = (process_part(self.engine.started_at), self.engine.metrics.render(), self.http.render(), self._padding)
+        parts = (self._process.render(), self.engine.metrics.render(), self.http.render(), self._padding)
         return "".join(parts)
 
     def state(self) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from stellwerk.sim.http_metrics import HttpMetrics, process_part
+from stellwerk.sim.http_metrics import HttpMetrics, ProcessMetrics
 from stellwerk.sim.metrics import EngineMetrics, one_two_five
 from stellwerk.sim.server_model import Finished, FirstToken, Job, ServerModel, Stepped
 from stellwerk.sim.shape import Shape, StepTime
@@ -54,7 +54,7 @@ def values_of(page: str, name: str) -> dict[str, float]:
 def test_the_page_has_the_shape_of_the_recorded_one() -> None:
     http = HttpMetrics(0.0)
     http.answered("/v1/models", "GET", 200, (0, 10), 0.01)
-    page = process_part(1.0) + metrics(model()).render() + http.render()
+    page = ProcessMetrics(1.0).render() + metrics(model()).render() + http.render()
     recorded = (FIXTURES / "metrics-loaded.txt").read_text()
     assert shape_of(page) == shape_of(recorded)
     assert 45_000 < len(page) < 60_000
