@@ -110,5 +110,5 @@ def unload_adapter(serving: Serving, exchange: Exchange) -> None:
     if name not in serving.adapters:
         raise ApiError(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
     del serving.adapters[name]
-    serving.engine.model.unload_adapter(name)
+    serving.engine.model.adapters.unload(name)
     exchange.reply(200, f"Success: LoRA adapter '{name}' removed successfully.".encode(), "text/plain; charset=utf-8")

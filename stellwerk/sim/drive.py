@@ -8,7 +8,8 @@ import asyncio
 import time
 from typing import Protocol
 
-from stellwerk.sim.server_model import Event, Finished, FirstToken, Job, ServerModel, Stepped
+from stellwerk.sim.job import Event, Finished, FirstToken, Job, Stepped
+from stellwerk.sim.server_model import ServerModel
 
 _TICK_SECONDS = 0.001
 """Timers of libuv are whole milliseconds, rounded: a step that is due within one is due."""

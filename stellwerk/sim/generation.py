@@ -12,8 +12,8 @@ from stellwerk.sim.answers import Answer
 from stellwerk.sim.connection import Exchange
 from stellwerk.sim.engine import Engine
 from stellwerk.sim.errors import JSON
+from stellwerk.sim.job import Finished, Job
 from stellwerk.sim.metrics import Asked
-from stellwerk.sim.server_model import Finished, Job
 
 SSE = "text/event-stream; charset=utf-8"
 

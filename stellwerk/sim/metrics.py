@@ -10,7 +10,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from stellwerk.sim.exposition import Histogram, Labels, Values, label_text
-from stellwerk.sim.server_model import Finished, FirstToken, ServerModel, Stepped
+from stellwerk.sim.job import Finished, FirstToken, Stepped
+from stellwerk.sim.server_model import ServerModel
 from stellwerk.sim.shape import Shape
 
 _SHORT = (

@@ -13,7 +13,7 @@ from stellwerk.sim import errors, fields, prompts, tokens
 from stellwerk.sim.connection import Exchange
 from stellwerk.sim.errors import JSON
 from stellwerk.sim.fields import Body
-from stellwerk.sim.server_model import Finished, Job
+from stellwerk.sim.job import Finished, Job
 from stellwerk.sim.serving import Serving
 
 _DIMENSIONS = 64

@@ -8,86 +8,12 @@ finish in a step are looked at.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from enum import Enum
 
-from msgspec import Struct
-
+from stellwerk.sim.adapter_slots import AdapterSlots
 from stellwerk.sim.blocks import BlockPool
+from stellwerk.sim.job import Counters, Event, Finished, FirstToken, Job, Preempted, Stepped
 from stellwerk.sim.shape import Shape
-
-
-class Job(Struct, frozen=True, gc=False):
-    """One sequence to compute. `id` is unique in the model's life."""
-
-    id: int
-    prompt_tokens: int
-    """At least 1."""
-    output_tokens: int
-    """Tokens to generate; 0 for pooling (embeddings, scores), which ends with the prefill."""
-    block_hashes: Sequence[int] = ()
-    """Hash of each full block of prompt and answer, each covering adapter, salt and all tokens before. Blocks past the
-    end of this list are never shared."""
-    adapter: str = ""
-
-
-class FirstToken(Struct, frozen=True, gc=False):
-    """The prefill is done and the first token is out, at `at` seconds."""
-
-    id: int
-    at: float
-
-
-class Preempted(Struct, frozen=True, gc=False):
-    """A running sequence lost its memory and waits at the head of the queue to be computed again."""
-
-    id: int
-    at: float
-
-
-class Finished(Struct, frozen=True, gc=False):
-    """The last token is out. Times in seconds; `first_token_at` equals `at` for pooling."""
-
-    id: int
-    at: float
-    arrived_at: float
-    scheduled_at: float
-    first_token_at: float
-    prompt_tokens: int
-    cached_tokens: int
-    """Prompt tokens found in the prefix cache when it was first scheduled."""
-    output_tokens: int
-    preemptions: int
-
-
-class Stepped(Struct, frozen=True, gc=False):
-    """`steps` steps ended, the last one at `at`: in each, `decodes` sequences made one more token. Only with
-    `reports_steps`."""
-
-    at: float
-    seconds: float
-    """Of one step, on average."""
-    decodes: int
-    prefill_tokens: int
-    steps: int = 1
-
-
-Event = FirstToken | Preempted | Finished | Stepped
-
-
-class Counters(Struct):
-    """Totals since the model was made."""
-
-    steps: int = 0
-    prompt_tokens: int = 0
-    """Prompt tokens of sequences whose first prefill ended, cached ones included."""
-    cached_tokens: int = 0
-    generated_tokens: int = 0
-    queried_tokens: int = 0
-    """Prompt tokens looked up in the prefix cache."""
-    hit_tokens: int = 0
-    preemptions: int = 0
-    adapter_loads: int = 0
 
 
 class Phase(Enum):
@@ -146,6 +72,7 @@ class ServerModel:
             raise ValueError(problem)
         self.shape = shape
         self.pool = BlockPool(shape.block_count)
+        self.adapters = AdapterSlots(shape.max_adapters)
         self.counters = Counters()
         self.slowness = 1.0
         """Factor on the time of each step that starts from now on."""
@@ -165,8 +92,6 @@ class ServerModel:
         self._finish_at: dict[int, list[_Sequence]] = {}
         self._block_at: list[dict[int, _Sequence]] = [{} for _ in range(shape.block_size)]
         self._may_admit = True
-        self._running_adapters: dict[str, int] = {}
-        self._resident: OrderedDict[str, None] = OrderedDict()
         self._loads = 0
         self._events: list[Event] = []
 
@@ -262,27 +187,15 @@ class ServerModel:
 
     def waiting_for_adapter(self) -> int:
         """Of those waiting, how many cannot start because all adapter slots are taken by running adapters."""
-        running = self._running_adapters
-        if len(running) < self.shape.max_adapters:
-            return 0
-        return sum(1 for s in self._waiting.values() if s.job.adapter and s.job.adapter not in running)
+        return sum(1 for sequence in self._waiting.values() if not self.adapters.has_room_for(sequence.job.adapter))
 
     def running_adapters(self) -> tuple[str, ...]:
         """Adapters of running sequences, in order of their first."""
-        return tuple(self._running_adapters)
+        return tuple(self.adapters.running)
 
     def waiting_adapters(self) -> tuple[str, ...]:
         """Adapters of waiting sequences, in order of arrival."""
         return tuple(dict.fromkeys(s.job.adapter for s in self._waiting.values() if s.job.adapter))
-
-    def resident_adapters(self) -> tuple[str, ...]:
-        """Adapters in slots, least recently used first."""
-        return tuple(self._resident)
-
-    def unload_adapter(self, adapter: str) -> None:
-        """Empty the slot of an adapter that no running sequence uses."""
-        if adapter not in self._running_adapters:
-            self._resident.pop(adapter, None)
 
     def generated(self, job_id: int) -> int:
         """Tokens made so far; 0 for an unknown job."""
@@ -380,14 +293,16 @@ class ServerModel:
             if sequence.arrived_at > at or budget == 0:
                 self._may_admit = True
                 break
-            if not self._has_adapter_slot(sequence.job.adapter):
+            if not self.adapters.has_room_for(sequence.job.adapter):
                 continue
             taken = self._start(sequence, budget)
             if taken == 0:
                 break
             budget -= taken
             started.append(sequence)
-            self._hold_adapter(sequence.job.adapter)
+            if self.adapters.hold(sequence.job.adapter):
+                self._loads += 1
+                self.counters.adapter_loads += 1
         for sequence in started:
             del self._waiting[sequence.job.id]
             self._running[sequence.job.id] = self._prefilling[sequence.job.id] = sequence
@@ -527,7 +442,7 @@ class ServerModel:
         self.pool.release(sequence.blocks)
         sequence.blocks = []
         sequence.sealed = 0
-        self._drop_adapter(job.adapter)
+        self.adapters.drop(job.adapter)
 
     def _seal(self, sequence: _Sequence, computed: int) -> None:
         hashes = sequence.job.block_hashes
@@ -536,27 +451,3 @@ class ServerModel:
             for i in range(sequence.sealed, full):
                 self.pool.seal(sequence.blocks[i], hashes[i])
             sequence.sealed = full
-
-    def _has_adapter_slot(self, adapter: str) -> bool:
-        running = self._running_adapters
-        return not adapter or adapter in running or len(running) < self.shape.max_adapters
-
-    def _hold_adapter(self, adapter: str) -> None:
-        if not adapter:
-            return
-        running = self._running_adapters
-        running[adapter] = running.get(adapter, 0) + 1
-        if adapter not in self._resident:
-            self._loads += 1
-            self.counters.adapter_loads += 1
-            if len(self._resident) >= self.shape.max_adapters:
-                del self._resident[next(name for name in self._resident if name not in running)]
-        self._resident[adapter] = None
-        self._resident.move_to_end(adapter)
-
-    def _drop_adapter(self, adapter: str) -> None:
-        if not adapter:
-            return
-        self._running_adapters[adapter] -= 1
-        if not self._running_adapters[adapter]:
-            del self._running_adapters[adapter]

@@ -89,7 +89,7 @@ class Serving:
             "is_wedged": model.is_stalled,
             "slowness": model.slowness,
             "adapters": list(self.adapters),
-            "resident_adapters": list(model.resident_adapters()),
+            "resident_adapters": list(model.adapters.resident),
             "started_at": self.engine.started_at,
             "counters": msgspec.to_builtins(model.counters),
         }

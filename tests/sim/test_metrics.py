@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from stellwerk.sim.http_metrics import HttpMetrics, ProcessMetrics
+from stellwerk.sim.job import Finished, FirstToken, Job, Stepped
 from stellwerk.sim.metrics import EngineMetrics, one_two_five
-from stellwerk.sim.server_model import Finished, FirstToken, Job, ServerModel, Stepped
+from stellwerk.sim.server_model import ServerModel
 from stellwerk.sim.shape import Shape, StepTime
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "vllm-0.32.0"

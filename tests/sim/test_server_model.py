@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stellwerk.sim.server_model import Event, Finished, FirstToken, Job, Preempted, ServerModel, Stepped
+from stellwerk.sim.job import Event, Finished, FirstToken, Job, Preempted, Stepped
+from stellwerk.sim.server_model import ServerModel
 from stellwerk.sim.shape import SPEEDS, Shape, StepTime
 
 UNIT = StepTime(base_seconds=1.0)
@@ -193,7 +194,7 @@ def test_adapters_wait_for_a_slot_without_holding_up_others() -> None:
     assert ends[1].at == ends[3].at == 8.0
     assert ends[2].scheduled_at == 8.0
     assert ends[2].at == 8.0 + 5.0 + 3.0
-    assert model.resident_adapters() == ("b",)
+    assert model.adapters.resident == ("b",)
     assert model.counters.adapter_loads == 2
 
 
@@ -201,7 +202,7 @@ def test_a_resident_adapter_is_not_loaded_again_until_it_was_unloaded() -> None:
     model = ServerModel(shape(max_adapters=2))
     for number, unload in enumerate((False, False, True)):
         if unload:
-            model.unload_adapter("a")
+            model.adapters.unload("a")
         model.submit(Job(number, 2, 1, adapter="a"), 10.0 * number)
         run_out(model)
         assert model.counters.adapter_loads == 1 + unload
@@ -308,8 +309,8 @@ def look(model: ServerModel) -> None:
     model.pool.check()
     assert model.running <= model.shape.max_sequences
     assert len(model.running_adapters()) <= model.shape.max_adapters
-    assert set(model.running_adapters()) <= set(model.resident_adapters())
-    assert len(model.resident_adapters()) <= model.shape.max_adapters
+    assert set(model.running_adapters()) <= set(model.adapters.resident)
+    assert len(model.adapters.resident) <= model.shape.max_adapters
     assert 0.0 <= model.kv_use <= 1.0
 
 
