@@ -23,4 +23,4 @@ def test_an_adapter_in_use_cannot_be_unloaded() -> None:
     assert slots.resident == ("a",)
     slots.drop("a")
     slots.unload("a")
-    assert slots.resident == ()
+    assert not slots.resident
