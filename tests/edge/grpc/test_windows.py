@@ -330,3 +330,17 @@ def test_a_window_below_zero_has_to_be_filled_up_first(change: int) -> None:
     assert sent == max(0, 995 + change)
     rest = sum(len(found.payload) for found in of_kind(talk.send(h2.window_update(1, 70_000)), h2.DATA))
     assert rest == (min(5_005, 70_000 + 995 + change) - sent)
+
+
+def test_the_connections_window_bounds_all_streams_together() -> None:
+    talk = Conversation(TransportLimits(), (h2.INITIAL_WINDOW_SIZE, 1_000_000))
+    reader = Reader(talk, 1_000_000)
+    for stream_id in (1, 3):
+        reader.open(stream_id)
+        talk.served.streams[stream_id].send(bytes(100_000))
+    reader.read(talk.flush())
+    assert reader.window == 0
+    reader.grant(0, 1_000)
+    assert reader.window == 0
+    reader.grant(0, 1_000_000)
+    assert {stream_id: len(data) for stream_id, data in reader.received.items()} == {1: 100_005, 3: 100_005}
