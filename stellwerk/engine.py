@@ -42,6 +42,7 @@ from stellwerk.model.sample import Sample
 from stellwerk.model.trace import Trace
 from stellwerk.model.view import PoolsView
 from stellwerk.schedule.affinity import Lookup, PrefixAffinity
+from stellwerk.schedule.blocks import BYTES_PER_TOKEN
 from stellwerk.schedule.choice import PoolChoice
 from stellwerk.schedule.explain import explain
 from stellwerk.schedule.listing import Listing
@@ -240,8 +241,11 @@ class Engine:
         trace = explain(request, outcome, now, resolved=resolved, level=level, selection=selection)
         self._decisions.record(trace)
         uncached = request.prompt_tokens
-        if lookup is not None and lookup.matched is not None:
-            uncached = max(0, uncached - int(lookup.matched[first.row]) * lookup.block_tokens)
+        if lookup is not None and lookup.block_count:
+            matched = int(lookup.matched[first.row]) if lookup.matched is not None else 0
+            uncached = max(0, uncached - matched * lookup.block_tokens)
+            bytes_matched = matched * lookup.block_tokens * BYTES_PER_TOKEN
+            self._meters.matched(ratio=matched / lookup.block_count, prefix_bytes=bytes_matched)
         entry = Entry(first, uncached, self._plan.load.output_tokens(request), trace, endpoints, request.fairness_id)
         self._ledger.reserve(ask.ticket, entry, now)
         if self._affinity is not None and lookup is not None:
@@ -304,6 +308,8 @@ class Engine:
         if report.usage is None and entry.usage is not None:
             report = structs.replace(report, usage=entry.usage)
         self._meters.finished(entry.trace, report, fairness_id=entry.fairness_id)
+        if report.served is not None and all(endpoint.address != report.served for endpoint in entry.endpoints):
+            self._meters.mismatched(entry.trace.pool or "")
         changed = learn(entry, report, self._fleet, now, self.settings.health)
         self._suspects.update(member for member in changed if member.health is Health.SUSPECT)
         return self._changed(bool(changed), now)
@@ -380,6 +386,7 @@ class Engine:
         self._resolver = Resolver(catalog, fleet)
         self._listing = Listing(catalog, fleet)
         self._is_configured = True
+        self._meters.configured(catalog.names())
         return self._ask_again(now)
 
     def _draining(self, event: Draining, now: float) -> tuple[Decided, ...]:

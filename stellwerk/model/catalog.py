@@ -3,7 +3,7 @@
 `control.reconcile` makes it from objects; the engine reads it on every request; Envoy is configured from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from msgspec import Struct, field
@@ -74,3 +74,13 @@ class Catalog(Struct, frozen=True):
     default_pool: str | None = None
     passes_unknown_models: bool = False
     """True for a picker behind a foreign gateway, where the pool is given and model names are the servers' business."""
+
+    def names(self) -> Iterator[str]:
+        """Every public name and target that the objects name; some more than once."""
+        for model in self.models.values():
+            yield model.name
+            yield from (target.model for target in model.split.targets)
+        for pool in self.pools.values():
+            yield from pool.exact_rewrites
+            splits = [*pool.exact_rewrites.values(), *filter(None, [pool.generic_rewrite])]
+            yield from (target.model for split in splits for target in split.targets)

@@ -61,7 +61,6 @@ class Meters:
         self._prefix_ratio = Histogram(buckets.RATIO)
         self._prefix_bytes = Histogram(buckets.PREFIX_BYTES)
         self._bytes_per_token: dict[str, float] = {}
-        self._reloads = {True: 0, False: 0}
 
     def decided(self, trace: Trace, *, request_bytes: int, fairness_id: str | None) -> None:
         """One decision: picked, refused, or answered by the gateway itself."""
@@ -119,10 +118,6 @@ class Meters:
         """How much of a prompt the picked endpoint had in its prefix cache, as far as the index knows."""
         self._prefix_ratio.observe(ratio)
         self._prefix_bytes.observe(prefix_bytes)
-
-    def reloaded(self, *, is_good: bool) -> None:
-        """The objects were read again."""
-        self._reloads[is_good] += 1
 
     def families(self) -> Iterator[Family]:
         """All metrics, read at this moment; the rows of a family that nothing was counted for are left out."""
@@ -188,13 +183,6 @@ class Meters:
             "Streams without usage whose output tokens were estimated.",
             LABELS,
             tuple((row.labels, row.estimated_answers) for row in rows if row.estimated_answers),
-        )
-        yield Family(
-            "stellwerk_config_reloads_total",
-            "counter",
-            "Readings of the objects; after a bad one the last good state stays.",
-            ("result",),
-            ((("good",), self._reloads[True]), (("bad",), self._reloads[False])),
         )
         yield gauge("stellwerk_metric_rows", "Label combinations in use.", len(rows))
 

@@ -58,4 +58,6 @@ def test_a_thousand_reloads_good_bad_and_half_written_fail_no_request(tmp_path: 
 
             asyncio.run(drive())
             metrics = running.metrics()
-    assert "stellwerk_config_reloads_total" in metrics
+    for result in ("good", "bad"):
+        (line,) = (each for each in metrics.splitlines() if f'reloads_total{{result="{result}"}}' in each)
+        assert float(line.rsplit(" ", 1)[1]) > 10, line
