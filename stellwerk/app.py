@@ -29,7 +29,7 @@ from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.edge import accesslog, extproc, log, preflight
 from stellwerk.edge.admin import AdminServer, Views
 from stellwerk.edge.envoy import EnvoyAdmin, EnvoyFiles, EnvoyLog, EnvoyWatch, Rejection, command, drain
-from stellwerk.edge.grpc.health import Health
+from stellwerk.edge.grpc.health import WATCH, Health
 from stellwerk.edge.grpc.server import GrpcServer
 from stellwerk.edge.grpc.service import Service
 from stellwerk.edge.metrics import MetricsPage
@@ -48,6 +48,8 @@ from stellwerk.telemetry.render import Family, counter, gauge
 _log = logging.getLogger("stellwerk.app")
 HEALTH_SERVICES = ("", "liveness", "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
 """Names under which health is asked for: by Envoy, by upstream's charts, by the conformance fixtures."""
+STANDING = frozenset({accesslog.PATH, WATCH})
+"""Calls that the peer never ends by itself; a drain does not wait for them."""
 REJECTION_FILE = "envoy-rejection"
 ENVOY_SETTLE_SECONDS = 0.5
 """Envoy notices a renamed file at once and takes some ten milliseconds to act on it."""
@@ -275,7 +277,7 @@ def run_picker(job: PickerJob) -> int:
 
     async def serve() -> None:
         picker = Picker(config, settings, partial(_write, files, envoy), lambda: _rejection(paths))
-        server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport)
+        server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport, STANDING)
         try:
             await picker.run(lambda: server.listen_unix(paths.picker_socket))
             await server.drain(config.timeouts.drain_seconds)
@@ -316,7 +318,7 @@ def run_epp(config: Config) -> int:
         picker = Picker(config, settings, lambda catalog, served: None)
         health = picker.health.services()
         services = {**picker.services(), **(health if epp.has_health_on_grpc else {})}
-        grpc, probes = GrpcServer(services, config.transport), GrpcServer(health, config.transport)
+        grpc, probes = GrpcServer(services, config.transport, STANDING), GrpcServer(health, config.transport)
 
         async def listen() -> None:
             tls = _tls(epp.cert_path) if epp.is_secure else None
