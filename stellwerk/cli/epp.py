@@ -36,7 +36,7 @@ def epp(**options: Any) -> None:
     """Run the endpoint picker behind a gateway that speaks the endpoint picker protocol (ext_proc)."""
     import msgspec.structs
 
-    from stellwerk import app
+    from stellwerk.app.standalone import run_epp
 
     if options["config_file"]:
         options["picker_config"] = options["config_file"]
@@ -59,4 +59,4 @@ def epp(**options: Any) -> None:
             accepts_steering=options["test_endpoint_selection"],
         ),
     )
-    sys.exit(app.run_epp(config))
+    sys.exit(run_epp(config))

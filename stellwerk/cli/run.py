@@ -46,7 +46,7 @@ def run(**options: Any) -> None:
 
     import msgspec.structs
 
-    from stellwerk import app
+    from stellwerk.app.gateway import run_gateway
 
     if not options["objects"] and not options["servers"]:
         raise click.UsageError(
@@ -67,4 +67,4 @@ def run(**options: Any) -> None:
         trusted_sources=tuple(options["trusted_sources"]),
         timeouts=msgspec.structs.replace(config.timeouts, proxy_message_seconds=options["picker_timeout"]),
     )
-    sys.exit(app.run_gateway(config))
+    sys.exit(run_gateway(config))

@@ -1,0 +1,159 @@
+"""`stellwerk run`: a supervisor with two children, Envoy and the picker, joined by files and a Unix socket."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from stellwerk.app.picker import STANDING, Picker
+from stellwerk.app.running import files_of, running
+from stellwerk.config import Config
+from stellwerk.control.envoy.resources import resources
+from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
+from stellwerk.edge import extproc, log, preflight
+from stellwerk.edge.envoy import EnvoyAdmin, EnvoyFiles, EnvoyLog, EnvoyWatch, Rejection, command, drain
+from stellwerk.edge.grpc.server import GrpcServer
+from stellwerk.edge.supervisor import Program, Supervisor
+from stellwerk.model.catalog import Catalog
+
+_log = logging.getLogger("stellwerk.gateway")
+REJECTION_FILE = "envoy-rejection"
+
+
+class PickerJob(Struct, frozen=True):
+    """What the supervisor hands to the picker child, as JSON in a file."""
+
+    config: Config
+    directory: str
+    """The runtime directory."""
+
+
+def run_gateway(config: Config) -> int:
+    """The gateway: supervises Envoy and the picker until a signal comes. Returns the exit status."""
+    log.configure(config.observability.log_format, config.observability.log_level)
+
+    async def serve() -> None:
+        # Only to refuse a bad start before anything runs: the picker reads again, and it is the one to log.
+        logging.getLogger("stellwerk.objects").disabled = True
+        await files_of(config).load()
+        binary = preflight.find_envoy()
+        preflight.check_port(config.listen.host, config.listen.port)
+        preflight.check_port(config.admin.host, config.admin.port, "--admin")
+        with preflight.RuntimeDirectory() as paths:
+            await supervise(config, paths, binary)
+
+    return running(serve)
+
+
+async def supervise(config: Config, paths: RuntimePaths, binary: Path) -> None:
+    """Run the two children until a signal comes."""
+    envoy = envoy_settings(config, paths)
+    # Envoy starts at once and answers 503 until the picker has written what the objects ask for.
+    EnvoyFiles(paths).write(resources(Catalog(), envoy))
+    job = Path(paths.directory) / "picker.json"
+    job.write_bytes(msgspec.json.encode(PickerJob(config, paths.directory)))
+    admin, envoy_log = EnvoyAdmin(paths.admin_socket), EnvoyLog()
+    seconds = config.timeouts.drain_seconds
+
+    async def drain_envoy() -> None:
+        if not await drain(admin, seconds):
+            _log.warning("requests still ran after %g s of draining and were cut off", seconds)
+
+    async def picker_listens() -> None:
+        # An Envoy that is there first would pass requests by the picker until it looks again.
+        while not Path(paths.picker_socket).exists():  # noqa: ASYNC110, ASYNC240 - quick, and a socket tells no event
+            await asyncio.sleep(0.01)
+
+    supervisor = Supervisor(
+        [
+            Program("envoy", command(binary, paths, drain_seconds=seconds), envoy_log, before=picker_listens),
+            Program("picker", (sys.executable, "-m", "stellwerk.app", "picker", str(job))),
+        ],
+        drain_envoy,
+    )
+    watch = asyncio.create_task(
+        EnvoyWatch(admin, envoy_log, partial(_report_rejection, paths)).run(), name="envoy watch"
+    )
+    announce = asyncio.create_task(_announce(config, admin), name="announce")
+    try:
+        await supervisor.run()
+    finally:
+        for task in (watch, announce):
+            task.cancel()
+        await asyncio.gather(watch, announce, return_exceptions=True)
+        await admin.close()
+
+
+def _report_rejection(paths: RuntimePaths, rejection: Rejection) -> None:
+    """To the log, and to where the picker finds it for `/readyz`."""
+    text = f"Envoy rejected {rejection.subscription} and keeps the last good state: {rejection.reason}"
+    _log.error("%s", text)
+    at = time.strftime("%H:%M:%S")
+    Path(paths.directory, REJECTION_FILE).write_text(f"{at} {text}")
+
+
+async def _announce(config: Config, admin: EnvoyAdmin) -> None:
+    """One line when clients may come."""
+    while not await admin.is_ready():  # noqa: ASYNC110 - Envoy tells no event
+        await asyncio.sleep(0.05)
+    listen = f"http://{config.listen.host}:{config.listen.port}"
+    _log.info("ready for requests on %s, admin on http://%s:%d", listen, config.admin.host, config.admin.port)
+
+
+def run_picker(job: PickerJob) -> int:
+    """The picker child of `stellwerk run`: serves Envoy over a Unix socket and writes Envoy's files."""
+    config, paths = job.config, RuntimePaths(job.directory)
+    log.configure(config.observability.log_format, config.observability.log_level)
+    files, envoy = EnvoyFiles(paths), envoy_settings(config, paths)
+    settings = extproc.ExtProcSettings(
+        is_own_proxy=True, epoch=secrets.token_hex(4), limits=config.body, timeouts=config.timeouts
+    )
+
+    async def serve() -> None:
+        picker = Picker(config, settings, files_of(config), partial(_write, files, envoy), lambda: _rejection(paths))
+        server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport, STANDING)
+        try:
+            await picker.run(lambda: server.listen_unix(paths.picker_socket))
+            await server.drain(config.timeouts.drain_seconds)
+        finally:
+            await server.close()
+            await picker.admin.close()
+
+    return running(serve)
+
+
+def _write(files: EnvoyFiles, settings: EnvoySettings, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
+    written = files.write(resources(catalog, settings, served))
+    if written:
+        _log.debug("Envoy's files written", extra={"fields": {"count": len(written)}})
+
+
+def _rejection(paths: RuntimePaths) -> Iterator[str]:
+    """What the supervisor noted of Envoy's last rejection."""
+    with contextlib.suppress(OSError):
+        yield Path(paths.directory, REJECTION_FILE).read_text()
+
+
+def envoy_settings(config: Config, paths: RuntimePaths) -> EnvoySettings:
+    """The part of the configuration that Envoy's files depend on."""
+    return EnvoySettings(
+        paths=paths,
+        listen_host=config.listen.host,
+        listen_port=config.listen.port,
+        trusted_sources=config.trusted_sources,
+        max_body_bytes=config.body.max_body_bytes,
+        max_answer_bytes=config.body.max_answer_bytes,
+        message_seconds=config.timeouts.proxy_message_seconds,
+        max_override_seconds=config.timeouts.max_override_seconds,
+        upstream_idle_seconds=config.timeouts.upstream_idle_seconds,
+        client_idle_seconds=config.timeouts.client_idle_seconds,
+        request_headers_seconds=config.timeouts.request_headers_seconds,
+    )
