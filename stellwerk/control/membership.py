@@ -1,5 +1,6 @@
 """Which endpoints a pool has: the ModelServers its selector matches, times their addresses, times their ports."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
@@ -15,6 +16,11 @@ from stellwerk.model.endpoint import Endpoint
 Addresses = Mapping[str, tuple[str, ...]]
 """DNS name, as the object writes it, to literal addresses. A missing name has not been resolved."""
 
+
+ACTIVE_PORTS = ("llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports")
+"""Annotations of a server: which of the pool's ports it serves on, separated by commas. The newer name counts."""
+
+_PORT = re.compile(r"\s*[0-9]{1,5}\s*")
 
 MAX_COMPARED = 500
 """Servers whose labels are looked at for a hint."""
@@ -67,9 +73,12 @@ def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Ad
     """One endpoint per address and port. Behind a DNS name every address is a server of its own, and named by it."""
     written = server.spec.address
     own = literal(written)
+    active = active_ports(server)
     for host in (own,) if own is not None else addresses.get(written, ()):
         suffix = "" if own is not None else f"@[{host}]" if ":" in host else f"@{host}"
         for rank, port in enumerate(server.spec.ports or pool_ports):
+            if active is not None and port not in active:
+                continue
             yield Endpoint(
                 key=f"{server.full_name}{suffix}:{port}",
                 server=f"{server.metadata.name}{suffix}",
@@ -81,6 +90,16 @@ def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Ad
                 uid=_uid(server, host),
                 rank=rank,
             )
+
+
+def active_ports(server: ModelServer) -> frozenset[int] | None:
+    """The ports that the server's annotation names; None: it names none, all are in use. What is no number counts as
+    nothing, so that a server that says `none` has no endpoint."""
+    annotations = server.metadata.annotations
+    for name in ACTIVE_PORTS if annotations else ():
+        if name in annotations:
+            return frozenset(int(part) for part in annotations[name].split(",") if _PORT.fullmatch(part))
+    return None
 
 
 def _uid(server: ModelServer, host: str) -> str:
