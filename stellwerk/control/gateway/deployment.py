@@ -1,0 +1,259 @@
+"""What a Gateway runs on: the objects that the controller keeps for each one, and what it learns from them.
+
+A Deployment of gateway pods (`stellwerk gateway`), a Service in front of it, a ServiceAccount, a budget for
+disruptions, and leave to read just the Secrets that its listeners name. Pure: manifests out, observations in.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway
+from stellwerk.control.gateway.parameters import Parameters
+from stellwerk.control.gateway.ports import ADMIN_PORT, container_ports
+
+Object = dict[str, Any]
+
+GATEWAY_NAME = f"{GATEWAY_GROUP}/gateway-name"
+"""The label by which the Gateway API lets people find what belongs to a Gateway."""
+CLASS_NAME = f"{GATEWAY_GROUP}/gateway-class-name"
+GATEWAY_NAMESPACE = "stellwerk.dev/gateway-namespace"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "stellwerk-controller"
+APP = {"app.kubernetes.io/name": "stellwerk-gateway"}
+CONTAINER = "gateway"
+GRACE_SECONDS = 45
+"""From SIGTERM to the end of a gateway pod: what it takes to drain, and some."""
+_USER = 65532
+_MAX_LABEL = 63
+
+
+class Defaults(Struct, frozen=True):
+    """What holds where neither class nor Gateway says anything."""
+
+    parameters: Parameters = Parameters(
+        image="stellwerk:latest",
+        service_type="LoadBalancer",
+        resources={"requests": {"cpu": "250m", "memory": "512Mi"}},
+    )
+    arguments: tuple[str, ...] = ()
+    """More arguments of `stellwerk gateway`."""
+
+
+class Workload(Struct, frozen=True):
+    """The objects of one Gateway. `objects` are manifests, each with apiVersion, kind, namespace and name."""
+
+    name: str
+    objects: tuple[Object, ...]
+
+
+def object_name(gateway: Gateway) -> str:
+    """`<gateway>-<class>`, as far as a Service may be called that: a DNS label of at most 63 characters."""
+    return _label(f"{gateway.metadata.name}-{gateway.spec.gateway_class_name}", is_dns=True)
+
+
+def workload(
+    gateway: Gateway, parameters: Parameters, defaults: Defaults, secrets: Iterable[tuple[str, str]] = ()
+) -> Workload:
+    """What there should be for `gateway`. `secrets` are namespace and name of those it may read."""
+    chosen = parameters.over(defaults.parameters)
+    name = object_name(gateway)
+    by_namespace: dict[str, list[str]] = {}
+    for namespace, secret in sorted(set(secrets)):
+        by_namespace.setdefault(namespace, []).append(secret)
+    objects = [
+        _object(gateway, "v1", "ServiceAccount", name),
+        _object(gateway, "apps/v1", "Deployment", name, {"spec": _deployment(gateway, name, chosen, defaults)}),
+        _object(gateway, "v1", "Service", name, {"spec": _service(gateway, chosen)}),
+        _object(gateway, "policy/v1", "PodDisruptionBudget", name, {"spec": _budget(gateway)}),
+    ]
+    for namespace, names in by_namespace.items():
+        objects += _secret_access(gateway, name, namespace, names)
+    return Workload(name, tuple(objects))
+
+
+def selector(gateway: Gateway) -> dict[str, str]:
+    """Labels of the Gateway's pods. They never change: a Deployment's selector cannot."""
+    return {**APP, GATEWAY_NAME: _label(gateway.metadata.name)}
+
+
+def _label(text: str, *, is_dns: bool = False) -> str:
+    """`text` if it may be a label's value (a DNS label), else as much of it as fits, and a digest of it."""
+    clean = text.replace(".", "-") if is_dns else text
+    if is_dns and not re.match("[a-z]", clean):
+        clean = f"g-{clean}"
+    if len(clean) <= _MAX_LABEL:
+        return clean
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{clean[: _MAX_LABEL - 9].rstrip('-.')}-{digest}"
+
+
+def _object(
+    gateway: Gateway, version: str, kind: str, name: str, more: Mapping[str, Any] | None = None, namespace: str = ""
+) -> Object:
+    """With the labels and annotations that the Gateway asks for and our own, owned by the Gateway where it may be."""
+    infrastructure, own = gateway.spec.infrastructure, gateway.metadata
+    metadata: Object = {
+        "name": name,
+        "namespace": namespace or own.namespace,
+        "labels": {**infrastructure.labels, **_labels(gateway)},
+        "annotations": dict(infrastructure.annotations),
+    }
+    if metadata["namespace"] == own.namespace:
+        owner = {"apiVersion": f"{GATEWAY_GROUP}/v1", "kind": "Gateway", "name": own.name, "uid": own.uid}
+        metadata["ownerReferences"] = [{**owner, "controller": True}]
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **(more or {})}
+
+
+def _labels(gateway: Gateway) -> dict[str, str]:
+    return {
+        **selector(gateway),
+        CLASS_NAME: _label(gateway.spec.gateway_class_name),
+        GATEWAY_NAMESPACE: gateway.metadata.namespace,
+        MANAGED_BY: MANAGER,
+    }
+
+
+def _deployment(gateway: Gateway, name: str, parameters: Parameters, defaults: Defaults) -> Object:
+    infrastructure = gateway.spec.infrastructure
+    pod: Object = {
+        "serviceAccountName": name,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector(gateway)},
+            }
+        ],
+        "containers": [_container(gateway, parameters, defaults)],
+        "volumes": [{"name": "runtime", "emptyDir": {}}],
+    }
+    spec: Object = {
+        "selector": {"matchLabels": selector(gateway)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {
+            "metadata": {
+                "labels": {**infrastructure.labels, **_labels(gateway)},
+                "annotations": dict(infrastructure.annotations),
+            },
+            "spec": pod,
+        },
+    }
+    if parameters.replicas is not None:
+        spec["replicas"] = parameters.replicas
+    return spec
+
+
+def _container(gateway: Gateway, parameters: Parameters, defaults: Defaults) -> Object:
+    """No ports of listeners: a new listener must not restart the pods."""
+    name = f"{gateway.metadata.namespace}/{gateway.metadata.name}"
+    container: Object = {
+        "name": CONTAINER,
+        "image": parameters.image,
+        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *defaults.arguments],
+        "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "env": [{"name": "TMPDIR", "value": "/run/stellwerk"}],
+        "volumeMounts": [{"name": "runtime", "mountPath": "/run/stellwerk"}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 2, "timeoutSeconds": 2},
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "admin"},
+            "initialDelaySeconds": 10,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if parameters.resources:
+        container["resources"] = {part: dict(values) for part, values in parameters.resources.items()}
+    return container
+
+
+def _service(gateway: Gateway, parameters: Parameters) -> Object:
+    ports = container_ports(listener.port for listener in gateway.spec.listeners)
+    return {
+        "type": parameters.service_type,
+        "selector": selector(gateway),
+        "ports": [
+            {"name": f"port-{port}", "protocol": "TCP", "port": port, "targetPort": target}
+            for port, target in ports.items()
+        ],
+    }
+
+
+def _budget(gateway: Gateway) -> Object:
+    """One pod at a time may be evicted. Of a single one too: a budget that never allows it blocks every upgrade."""
+    return {"maxUnavailable": 1, "selector": {"matchLabels": selector(gateway)}}
+
+
+def _secret_access(gateway: Gateway, name: str, namespace: str, secrets: list[str]) -> list[Object]:
+    """Leave for the Gateway's pods to read `secrets` of `namespace`, and nothing else there."""
+    own = gateway.metadata.namespace
+    role = f"{name}-secrets" if namespace == own else f"{_label(f'{own}-{name}', is_dns=True)}-secrets"
+    verbs = ["get", "list", "watch"]
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": verbs}]
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": own}
+    group = "rbac.authorization.k8s.io/v1"
+    return [
+        _object(gateway, group, "Role", role, {"rules": rules}, namespace),
+        _object(gateway, group, "RoleBinding", role, {"roleRef": reference, "subjects": [subject]}, namespace),
+    ]
+
+
+class Observed(Struct, frozen=True):
+    """How a Gateway's workload stands."""
+
+    addresses: tuple[tuple[str, str], ...] = ()
+    """Type (`IPAddress` or `Hostname`) and value."""
+    ready: int = 0
+    """Pods that take requests."""
+    message: str = ""
+    """What is still missing; empty: nothing."""
+
+    @property
+    def is_programmed(self) -> bool:
+        """Whether requests that come to an address are answered."""
+        return bool(self.addresses) and self.ready > 0
+
+
+def observed(deployment: Mapping[str, Any] | None, service: Mapping[str, Any] | None) -> Observed:
+    """From the Deployment and Service as the API server has them; None: not there."""
+    if deployment is None or service is None:
+        return Observed(message=f"the {'Deployment' if deployment is None else 'Service'} is not there yet")
+    ready = (deployment.get("status") or {}).get("readyReplicas") or 0
+    addresses = _addresses(service)
+    name = deployment["metadata"]["name"]
+    if not addresses:
+        message = f"Service {name} has no address yet"
+    elif not ready:
+        message = f"no pod of Deployment {name} is ready"
+    else:
+        message = ""
+    return Observed(addresses, ready, message)
+
+
+def _addresses(service: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Of a load balancer what it was given; of any other Service its cluster addresses."""
+    spec = service.get("spec") or {}
+    if spec.get("type") == "LoadBalancer":
+        ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+        named = [("IPAddress", one["ip"]) if one.get("ip") else ("Hostname", one.get("hostname")) for one in ingress]
+        return tuple(dict.fromkeys((kind, value) for kind, value in named if value))
+    cluster = spec.get("clusterIPs") or [spec.get("clusterIP")]
+    return tuple(("IPAddress", address) for address in cluster if address and address != "None")
