@@ -64,21 +64,22 @@ async def play(stage: Stage, console: Console, is_once: bool) -> int:
     """Run the demo until a signal comes, or, with `is_once`, until the checks are through. Gives the exit status."""
     stage.objects.write_text(scenario.objects(stage.ports))
     with stage.log.open("w") as log:
-        supervisor = Supervisor(programs(stage, lambda line: print(line, file=log, flush=True)))
-        running = asyncio.create_task(supervisor.run(), name="servers and gateway")
         act = asyncio.create_task((check if is_once else perform)(stage, console), name="act")
+
+        async def end_act() -> None:
+            act.cancel()
+
+        supervisor = Supervisor(programs(stage, lambda line: print(line, file=log, flush=True)), end_act)
+        running = asyncio.create_task(supervisor.run(), name="servers and gateway")
         try:
             await asyncio.wait([running, act], return_when=asyncio.FIRST_COMPLETED)
-            if act.done() and act.exception() is None:
-                return act.result()
-            if act.done():
-                console.print(f"[red]{act.exception()}[/red]")
-                return 1
-            return 0
+            return 0 if act.cancelled() else await act
+        except CheckFailed as problem:
+            console.print(str(problem), markup=False, style="red")
+            return 1
         finally:
-            act.cancel()
             supervisor.stop()
-            await asyncio.gather(act, running, return_exceptions=True)
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def programs(stage: Stage, on_line: Callable[[str], None]) -> list[Program]:
@@ -90,8 +91,8 @@ def programs(stage: Stage, on_line: Callable[[str], None]) -> list[Program]:
     admin = f"{stage.admin.host}:{stage.admin.port}"
     run = ("run", "-f", str(stage.objects), "--listen", listen, "--admin", admin, "--drain-timeout", "2s")
     return [
-        Program("servers", (*stellwerk, *sim, *names), on_line),
         Program("gateway", (*stellwerk, *run), on_line, stop_seconds=10.0),
+        Program("servers", (*stellwerk, *sim, *names), on_line),
     ]
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import aiohttp
 from rich.console import Console, Group
 from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from stellwerk.demo.traffic import Traffic
@@ -16,8 +15,11 @@ REFRESH_SECONDS = 0.5
 
 
 async def show(traffic: Traffic, admin_url: str, console: Console, hints: str) -> None:
-    """Redraw until cancelled. Off a terminal rich prints the last state once, at the end."""
-    console.print(Panel(Text(hints), title="try this in another terminal", expand=False))
+    """Redraw until cancelled; off a terminal, the last state is printed once, at the end."""
+    console.print("try this in another terminal:\n", style="bold")
+    # As it stands, unwrapped, so that it can be copied.
+    console.print(Text(hints), soft_wrap=True)
+    console.print()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while True:
@@ -53,24 +55,21 @@ def clients(traffic: Traffic) -> Table:
 
 
 def servers(pools: list[Any], traffic: Traffic) -> Table:
-    """A row per endpoint: what it says, and what it was sent."""
-    table = Table("endpoint", "health", "answers", "in flight", "running", "waiting", "KV cache", title="servers")
-    answers: dict[str, int] = {}
-    for tally in traffic.tallies.values():
-        for server, count in tally.servers.items():
-            port = server.rsplit(":", 1)[-1]
-            answers[port] = answers.get(port, 0) + count
+    """A row per endpoint: what it says of itself, and what each model's clients got from it."""
+    table = Table(Column("endpoint", no_wrap=True), "health", "flying", "running", "waiting", "KV", title="servers")
+    for name in traffic.tallies:
+        table.add_column(name, justify="right")
     for pool in pools:
         for endpoint in pool["endpoints"]:
-            port = endpoint["address"].rsplit(":", 1)[-1]
+            answers = (tally.servers[endpoint["address"]] for tally in traffic.tallies.values())
             table.add_row(
                 endpoint["address"],
                 endpoint["health"],
-                str(answers.get(port, 0)),
-                str(endpoint["inflight_requests"]),
+                str(endpoint["requests"]),
                 number(endpoint["running"]),
                 number(endpoint["waiting"]),
                 number(endpoint["kv_use"], percent=True),
+                *map(str, answers),
             )
     return table
 
