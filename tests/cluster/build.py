@@ -1,0 +1,126 @@
+"""Builds what the test cluster runs, from Go modules: Kubernetes' programs, the fixtures and both conformance suites.
+
+Cold it takes some fifteen minutes of CPU, so it says what it does, and what is built already is not built again.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cluster.toolchain import (
+    CRDS,
+    KUBERNETES_PROGRAMS,
+    MODULES,
+    SUITE_PROGRAMS,
+    missing_programs,
+    missing_to_build,
+    programs_directory,
+)
+
+_PACKAGES = {
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+    "lwepp": "sigs.k8s.io/gateway-api-inference-extension/cmd/lwepp",
+    "echo-basic": "sigs.k8s.io/gateway-api/conformance/echo-basic",
+}
+_CRD_FOLDERS = {
+    "sigs.k8s.io/gateway-api": "config/crd/standard",
+    "sigs.k8s.io/gateway-api-inference-extension": "config/crd/bases",
+}
+_SAY_EVERY_SECONDS = 15.0
+
+
+class BuildFailed(Exception):
+    """The message holds the end of Go's own."""
+
+
+def build() -> Path:
+    """Build what is missing; the directory that holds it. Raises BuildFailed."""
+    directory = programs_directory()
+    unbuilt = missing_programs()
+    if not unbuilt:
+        return directory
+    if missing := missing_to_build():
+        raise BuildFailed(f"not built: {', '.join(unbuilt)}; missing: {', '.join(missing)}")
+    directory.mkdir(parents=True, exist_ok=True)
+    _say(f"building into {directory}; cold this takes about fifteen minutes of CPU")
+    for name in unbuilt:
+        if name == CRDS:
+            _copy_crds(directory)
+        else:
+            _build_program(name, directory)
+    return directory
+
+
+def _build_program(name: str, directory: Path) -> None:
+    module = MODULES / ("kubernetes" if name in KUBERNETES_PROGRAMS else "suites")
+    flags = ["-v", "-p", os.environ.get("JOBS", str(os.cpu_count() or 1)), "-ldflags", _linker_flags(name, module)]
+    partial = directory / f".{name}.partial"
+    if name in SUITE_PROGRAMS and name.endswith(".test"):
+        command = ["go", "test", "-c", *flags, "-o", str(partial), "."]
+    else:
+        command = ["go", "build", "-buildvcs=false", *flags, "-o", str(partial), _PACKAGES[name]]
+    _compile(name, command, module)
+    partial.replace(directory / name)
+
+
+def _linker_flags(name: str, module: Path) -> str:
+    """Without symbols; Kubernetes' programs also get their version, which clients ask for."""
+    if name not in KUBERNETES_PROGRAMS:
+        return "-s -w"
+    version = _go("list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes", cwd=module)
+    return f"-s -w -X k8s.io/component-base/version.gitVersion={version}"
+
+
+def _compile(name: str, command: list[str], module: Path) -> None:
+    """Run Go, and say now and then how many packages it has compiled."""
+    started = said = time.monotonic()
+    _say(f"{name} ...")
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=module, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if time.monotonic() - said > _SAY_EVERY_SECONDS:
+                said = time.monotonic()
+                _say(f"{name}: {len(lines)} packages or modules after {said - started:.0f} s")
+    if process.returncode != 0:
+        raise BuildFailed(f"{name}: go ended with status {process.returncode}\n" + "".join(lines[-20:]))
+    _say(f"{name}: built in {time.monotonic() - started:.0f} s")
+
+
+def _copy_crds(directory: Path) -> None:
+    """The definitions as published in the same modules, at the same versions."""
+    partial = directory / f".{CRDS}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for module, folder in _CRD_FOLDERS.items():
+        found = json.loads(_go("mod", "download", "-json", module, cwd=MODULES / "suites"))
+        for path in sorted((Path(found["Dir"]) / folder).glob("*.yaml")):
+            if not path.name.startswith("kustom"):
+                shutil.copyfile(path, partial / path.name)
+    partial.replace(directory / CRDS)
+
+
+def _go(*arguments: str, cwd: Path) -> str:
+    """Output of a `go` command."""
+    done = subprocess.run(["go", *arguments], cwd=cwd, env=_environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildFailed(f"go {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0"}
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"cluster: {text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,37 @@
+"""Container images of the test cluster: names that stand for commands on this machine."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.cluster.toolchain import programs_directory
+
+
+class Image(NamedTuple):
+    """What a container of this image runs, and as whom where its pod leaves that open."""
+
+    command: tuple[str, ...]
+    user: int = 0
+
+
+STELLWERK = Image((sys.executable, "-m", "stellwerk"), user=65532)
+"""This checkout, as the user that the Dockerfile names."""
+
+
+def known_images(extra: Mapping[str, Sequence[str]] | None = None) -> dict[str, Image]:
+    """Short name -> image. `extra` adds commands or replaces them."""
+    programs = programs_directory()
+    images = {
+        "stellwerk": STELLWERK,
+        "echo-basic": Image((str(programs / "echo-basic"),)),
+        "lwepp": Image((str(programs / "lwepp"),)),
+        # A fixture of the Gateway API suite; only its UDP tests, which are not run here, ask it anything.
+        "coredns": Image(("sleep", "infinity")),
+    }
+    return images | {name: Image(tuple(command)) for name, command in (extra or {}).items()}
+
+
+def short_name(reference: str) -> str:
+    """`registry.example/team/name:tag@digest` -> `name`."""
+    return Path(reference.split("@")[0]).name.split(":")[0]
