@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import aiohttp
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Column, Table
@@ -39,7 +40,7 @@ async def pools(session: aiohttp.ClientSession, admin_url: str) -> list[Any]:
 
 def clients(traffic: Traffic) -> Table:
     """A row per public model."""
-    table = Table("model", "sent", "answered", "refused", "failed", "TTFT p50", "TTFT p99", title="clients")
+    table = Table("model", "sent", "answered", "refused", "failed", "TTFT p50", "TTFT p99", title="clients", box=SIMPLE)
     for name, tally in traffic.tallies.items():
         refused = ", ".join(f"{status}: {count}" for status, count in sorted(tally.refused.items())) or "0"
         table.add_row(
@@ -56,7 +57,7 @@ def clients(traffic: Traffic) -> Table:
 
 def servers(pools: list[Any], traffic: Traffic) -> Table:
     """A row per endpoint: what it says of itself, and what each model's clients got from it."""
-    table = Table(Column("endpoint", no_wrap=True), "health", "flying", "running", "waiting", "KV", title="servers")
+    table = Table(Column("endpoint", no_wrap=True), "health", "running", "waiting", "KV", title="servers", box=SIMPLE)
     for name in traffic.tallies:
         table.add_column(name, justify="right")
     for pool in pools:
@@ -65,7 +66,6 @@ def servers(pools: list[Any], traffic: Traffic) -> Table:
             table.add_row(
                 endpoint["address"],
                 endpoint["health"],
-                str(endpoint["requests"]),
                 number(endpoint["running"]),
                 number(endpoint["waiting"]),
                 number(endpoint["kv_use"], percent=True),
