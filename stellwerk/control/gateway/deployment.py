@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from stellwerk.control.gateway.access import secret_access
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway
 from stellwerk.control.gateway.parameters import Parameters
 from stellwerk.control.gateway.ports import ADMIN_PORT, container_ports
@@ -43,13 +44,6 @@ class Defaults(Struct, frozen=True):
     """More arguments of `stellwerk gateway`."""
 
 
-class Workload(Struct, frozen=True):
-    """The objects of one Gateway. `objects` are manifests, each with apiVersion, kind, namespace and name."""
-
-    name: str
-    objects: tuple[Object, ...]
-
-
 def object_name(gateway: Gateway) -> str:
     """`<gateway>-<class>`, as far as a Service may be called that: a DNS label of at most 63 characters."""
     return _label(f"{gateway.metadata.name}-{gateway.spec.gateway_class_name}", is_dns=True)
@@ -57,8 +51,8 @@ def object_name(gateway: Gateway) -> str:
 
 def workload(
     gateway: Gateway, parameters: Parameters, defaults: Defaults, secrets: Iterable[tuple[str, str]] = ()
-) -> Workload:
-    """What there should be for `gateway`. `secrets` are namespace and name of those it may read."""
+) -> tuple[Object, ...]:
+    """Manifests of what there should be for `gateway`. `secrets` are namespace and name of those it may read."""
     chosen = parameters.over(defaults.parameters)
     name = object_name(gateway)
     by_namespace: dict[str, list[str]] = {}
@@ -71,13 +65,31 @@ def workload(
         _object(gateway, "policy/v1", "PodDisruptionBudget", name, {"spec": _budget(gateway)}),
     ]
     for namespace, names in by_namespace.items():
-        objects += _secret_access(gateway, name, namespace, names)
-    return Workload(name, tuple(objects))
+        role = f"{name}-secrets" if namespace == gateway.metadata.namespace else _role_name(gateway, name)
+        for kind, part in secret_access((gateway.metadata.namespace, name), role, names).items():
+            objects.append(_object(gateway, "rbac.authorization.k8s.io/v1", kind, role, part, namespace))
+    return tuple(objects)
 
 
 def selector(gateway: Gateway) -> dict[str, str]:
     """Labels of the Gateway's pods. They never change: a Deployment's selector cannot."""
     return {**APP, GATEWAY_NAME: _label(gateway.metadata.name)}
+
+
+def owner_labels(namespace: str, name: str) -> tuple[str, str]:
+    """By what `owner_of` knows the workload of Gateway `namespace/name`."""
+    return namespace, _label(name)
+
+
+def owner_of(workload: Mapping[str, Any]) -> tuple[str, str]:
+    """Whose an object of a workload is, by its labels."""
+    labels = workload["metadata"].get("labels") or {}
+    return labels.get(GATEWAY_NAMESPACE, ""), labels.get(GATEWAY_NAME, "")
+
+
+def _role_name(gateway: Gateway, name: str) -> str:
+    """In another namespace than the Gateway's, where others' roles are too."""
+    return f"{_label(f'{gateway.metadata.namespace}-{name}', is_dns=True)}-secrets"
 
 
 def _label(text: str, *, is_dns: bool = False) -> str:
@@ -199,21 +211,6 @@ def _service(gateway: Gateway, parameters: Parameters) -> Object:
 def _budget(gateway: Gateway) -> Object:
     """One pod at a time may be evicted. Of a single one too: a budget that never allows it blocks every upgrade."""
     return {"maxUnavailable": 1, "selector": {"matchLabels": selector(gateway)}}
-
-
-def _secret_access(gateway: Gateway, name: str, namespace: str, secrets: list[str]) -> list[Object]:
-    """Leave for the Gateway's pods to read `secrets` of `namespace`, and nothing else there."""
-    own = gateway.metadata.namespace
-    role = f"{name}-secrets" if namespace == own else f"{_label(f'{own}-{name}', is_dns=True)}-secrets"
-    verbs = ["get", "list", "watch"]
-    rules = [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": verbs}]
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": own}
-    group = "rbac.authorization.k8s.io/v1"
-    return [
-        _object(gateway, group, "Role", role, {"rules": rules}, namespace),
-        _object(gateway, group, "RoleBinding", role, {"roleRef": reference, "subjects": [subject]}, namespace),
-    ]
 
 
 class Observed(Struct, frozen=True):
