@@ -1,6 +1,7 @@
 """Documents to objects: which kind each one is, whether it is right, and the located problems of all that are not.
 
-Objects from files pass through `take_in`, objects from an API server through `admit`: the same checks either way.
+Objects from files pass through `take_in`, objects from an API server through `admit`: the same checks, but for unknown
+fields.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -80,8 +81,10 @@ def take_in(documents: Iterable[Document]) -> Intake:
 
 
 def admit(value: Mapping[str, Any], source: str) -> Intake:
-    """One object as an API server sends it, or a List of such; `source` names it in findings."""
-    desk = _Desk()
+    """One object as an API server sends it, or a List of such; `source` names it in findings. The server has refused
+    fields that its definitions do not know; those that we do not know come from newer definitions than ours, and are no
+    reason to drop the object: a warning names them."""
+    desk = _Desk(is_checked=True)
     desk.take(dict(value), Origin(source))
     return desk.intake()
 
@@ -89,7 +92,8 @@ def admit(value: Mapping[str, Any], source: str) -> Intake:
 class _Desk:
     """Takes objects one at a time and keeps what was found."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_checked: bool = False) -> None:
+        self._is_checked = is_checked
         self._items: list[Item] = []
         self._pickers: list[PickerItem] = []
         self._problems: list[Finding] = []
@@ -179,7 +183,10 @@ class _Desk:
     def _check(self, value: dict[str, Any], wanted: type, origin: Origin) -> Any:
         """The struct, or None after recording what is wrong."""
         self._doubt(origin)
-        clean, violations = checked(value, wanted, RULES, origin.root, origin.raw)
+        unknown: list[Path] | None = [] if self._is_checked else None
+        clean, violations = checked(value, wanted, RULES, origin.root, origin.raw, unknown)
+        for path in unknown or ():
+            self._warnings.append(origin.finding(path[len(origin.root) :], "is not known here and has no effect"))
         for violation in violations:
             path = violation.path[len(origin.root) :]
             self._problems.append(origin.finding(path, violation.message, violation.is_key))

@@ -49,7 +49,7 @@ def ports_of(pool: Pool) -> tuple[int, ...]:
 def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]], addresses: Addresses) -> Members:
     """What `pool` selects out of `servers`, which are sorted by age. Of two servers with one address the older counts:
     the proxy reports who answered by address."""
-    wanted = selector_of(pool)
+    wanted, ports = selector_of(pool), ports_of(pool)
     remarks: list[Remark] = []
     found: dict[str, Endpoint] = {}
     selected: list[str] = []
@@ -57,7 +57,7 @@ def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]],
         if server.metadata.namespace != pool.metadata.namespace or not _matches(wanted, server):
             continue
         selected.append(server.full_name)
-        for endpoint in endpoints_of(server, ports_of(pool), addresses):
+        for endpoint in endpoints_of(server, ports, addresses):
             first = found.setdefault(endpoint.address, endpoint)
             if first is not endpoint:
                 message = f"{endpoint.address} is the address of ModelServer {first.server} too: only that one is used"
@@ -74,19 +74,21 @@ def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Ad
     written = server.spec.address
     own = literal(written)
     active = active_ports(server)
+    metadata = server.metadata
+    full_name = server.full_name
     for host in (own,) if own is not None else addresses.get(written, ()):
         suffix = "" if own is not None else f"@[{host}]" if ":" in host else f"@{host}"
         for rank, port in enumerate(server.spec.ports or pool_ports):
             if active is not None and port not in active:
                 continue
             yield Endpoint(
-                key=f"{server.full_name}{suffix}:{port}",
-                server=f"{server.metadata.name}{suffix}",
-                namespace=server.metadata.namespace,
+                key=f"{full_name}{suffix}:{port}",
+                server=f"{metadata.name}{suffix}",
+                namespace=metadata.namespace,
                 host=host,
                 port=port,
                 engine=server.spec.engine.value,
-                labels=server.metadata.labels,
+                labels=metadata.labels,
                 uid=_uid(server, host),
                 rank=rank,
             )
@@ -112,8 +114,7 @@ def _uid(server: ModelServer, host: str) -> str:
 
 def _matches(wanted: Mapping[str, str], server: ModelServer) -> bool:
     """An empty selector selects nothing, as that of a Service."""
-    labels = server.metadata.labels
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+    return bool(wanted) and wanted.items() <= server.metadata.labels.items()
 
 
 def _why_none(pool: Pool, wanted: Mapping[str, str], servers: Iterable[tuple[Item, ModelServer]]) -> str:

@@ -43,10 +43,16 @@ Raw = Callable[[Path], str | None]
 
 
 def checked(
-    value: object, wanted: type, rules: Rules, path: Path = (), raw: Raw = lambda path: None
+    value: object,
+    wanted: type,
+    rules: Rules,
+    path: Path = (),
+    raw: Raw = lambda path: None,
+    unknown: list[Path] | None = None,
 ) -> tuple[Any, list[Violation]]:
-    """`value` without the nulls that stand for absent fields, and what is wrong with it. `path` is where it stands."""
-    checker = _Checker(rules, raw)
+    """`value` without the nulls that stand for absent fields, and what is wrong with it. `path` is where it stands.
+    Unknown fields are wrong, unless there is a list `unknown` for them: then they are left out."""
+    checker = _Checker(rules, raw, unknown)
     clean = checker.check(value, type_info(wanted), path)
     return clean, checker.violations
 
@@ -60,9 +66,9 @@ def type_info(wanted: type) -> inspect.Type:
 class _Checker:
     """One walk over one value. The walk follows the types, so its depth is theirs."""
 
-    def __init__(self, rules: Rules, raw: Raw) -> None:
+    def __init__(self, rules: Rules, raw: Raw, unknown: list[Path] | None = None) -> None:
         self.violations: list[Violation] = []
-        self._rules, self._raw = rules, raw
+        self._rules, self._raw, self._unknown = rules, raw, unknown
 
     def check(self, value: object, info: inspect.Type, path: Path) -> Any:
         """Add what is wrong with `value`; return it cleaned. After a violation the result is of no use."""
@@ -114,7 +120,9 @@ class _Checker:
         clean: dict[str, Any] = {}
         for name, part in value.items():
             field = fields.get(name)
-            if field is None:
+            if field is None and self._unknown is not None:
+                self._unknown.append((*path, name))
+            elif field is None:
                 self._add((*path, name), f'unknown field "{shown(name)}": {advice(name, fields)}', is_key=True)
             elif part is not None:
                 start = len(self.violations)
