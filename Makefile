@@ -7,10 +7,10 @@ DEV_STAMP := $(VENV)/.dev-$(shell cat requirements/dev.lock pyproject.toml 2>/de
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs lock
+.PHONY: help setup demo test check cluster conformance bench docs lock
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,6 +44,12 @@ check: $(DEV_STAMP) ## format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+cluster: $(DEV_STAMP) ## a Kubernetes cluster on this machine, to play with (Linux, root, Go)
+	@$(BIN)/python -m tests.cluster up
+
+conformance: $(DEV_STAMP) ## the suites of the inference extension and of the Gateway API; writes docs/conformance
+	@$(BIN)/python -m tests.cluster conformance $(CONFORMANCE)
 
 bench: $(DEV_STAMP) ## measure, and write docs/performance.md
 	@$(BIN)/python -m bench

@@ -16,7 +16,6 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.toolchain import ROOT
 from tests.kit.processes import call, wait_until
 
-
 ASK_FOR_PODS = """
 import os, ssl, time, urllib.error, urllib.request
 folder = "/var/run/secrets/kubernetes.io/serviceaccount/"

@@ -11,7 +11,16 @@ def test_programs_that_are_not_built_are_named_with_the_remedy(tmp_path: Path, m
     monkeypatch.setenv("STELLWERK_CLUSTER_BIN", str(tmp_path))
     assert toolchain.missing_programs() == [*toolchain.PROGRAMS, toolchain.CRDS]
     assert "kube-apiserver" in toolchain.missing()[-1]
-    assert "make cluster-programs" in toolchain.missing()[-1]
+    assert "python -m tests.cluster build" in toolchain.missing()[-1]
+
+
+def test_conformance_needs_go_only_for_what_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STELLWERK_CLUSTER_BIN", str(tmp_path))
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    assert any(each.startswith("Go ") for each in toolchain.missing_for_conformance())
+    for name in (*toolchain.PROGRAMS, toolchain.CRDS):
+        (tmp_path / name).touch()
+    assert not any(each.startswith("Go ") for each in toolchain.missing_for_conformance())
 
 
 def test_tools_that_are_absent_are_named_with_their_package(monkeypatch: pytest.MonkeyPatch) -> None:

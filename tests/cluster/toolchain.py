@@ -67,8 +67,13 @@ def missing_programs() -> list[str]:
 def missing() -> list[str]:
     """All that keeps a cluster from starting now; empty: it can."""
     unbuilt = missing_programs()
-    built = [f"{', '.join(unbuilt)} (build them: make cluster-programs)"] if unbuilt else []
+    built = [f"{', '.join(unbuilt)} (build them: python -m tests.cluster build)"] if unbuilt else []
     return missing_to_run() + built
+
+
+def missing_for_conformance() -> list[str]:
+    """All that keeps `make conformance` from working, which builds what is not built; empty: nothing."""
+    return missing_to_run() + (missing_to_build() if missing_programs() else [])
 
 
 def search_path() -> str:
