@@ -23,7 +23,10 @@ from stellwerk.model.catalog import FailureMode
 
 SERVICE_NAME = "kubernetes.io/service-name"
 BODY_MODE = "stellwerk.dev/picker-body-mode"
-"""Annotation of an InferencePool: how its own picker is shown bodies. A value of `BodyMode`."""
+"""Annotation of an InferencePool: how its own picker is shown bodies. A value of `BodyMode`.
+
+Without it, what the parameters of the Gateway or its class say.
+"""
 H2C = "kubernetes.io/h2c"
 _UNSUPPORTED_PROTOCOLS = ("https", "kubernetes.io/wss", "tls")
 
@@ -115,9 +118,10 @@ class Grants:
 class Backends:
     """Resolves references of routes in one world."""
 
-    def __init__(self, world: World, grants: Grants) -> None:
+    def __init__(self, world: World, grants: Grants, body_mode: BodyMode = BodyMode.DUPLEX) -> None:
         self._world = world
         self._grants = grants
+        self._body_mode = body_mode
         self._slices: defaultdict[str, list[EndpointSlice]] = defaultdict(list)
         for each in world.slices.values():
             service = each.metadata.labels.get(SERVICE_NAME)
@@ -184,7 +188,7 @@ class Backends:
         port = _port(service, number)
         if port is None:
             return Unresolved("InvalidExtensionRef", f"Service {name} has no port {number}")
-        mode = body_mode(pool)
+        mode = body_mode(pool, self._body_mode)
         if isinstance(mode, Unresolved):
             return mode
         return ForeignPicker(name, port.port, port.app_protocol != H2C, mode, self._addresses(name, port))
@@ -201,9 +205,9 @@ class Backends:
         return tuple(sorted(found))
 
 
-def body_mode(pool: InferencePool) -> BodyMode | Unresolved:
-    """How the pool's own picker is shown bodies."""
-    value = pool.metadata.annotations.get(BODY_MODE, BodyMode.DUPLEX.value)
+def body_mode(pool: InferencePool, otherwise: BodyMode = BodyMode.DUPLEX) -> BodyMode | Unresolved:
+    """How the pool's own picker is shown bodies; `otherwise` where the pool does not say."""
+    value = pool.metadata.annotations.get(BODY_MODE, otherwise.value)
     try:
         return BodyMode(value)
     except ValueError:

@@ -171,10 +171,11 @@ def _deployment(gateway: Gateway, name: str, parameters: Parameters, defaults: D
 def _container(gateway: Gateway, parameters: Parameters, defaults: Defaults) -> Object:
     """No ports of listeners: a new listener must not restart the pods."""
     name = f"{gateway.metadata.namespace}/{gateway.metadata.name}"
+    mode = ["--picker-body-mode", parameters.picker_body_mode] if parameters.picker_body_mode else []
     container: Object = {
         "name": CONTAINER,
         "image": parameters.image,
-        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *defaults.arguments],
+        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *mode, *defaults.arguments],
         "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "env": [{"name": "TMPDIR", "value": "/run/stellwerk"}],
         "volumeMounts": [{"name": "runtime", "mountPath": "/run/stellwerk"}],

@@ -11,12 +11,14 @@ from msgspec import Struct
 
 from stellwerk.control.document import ReadingLimits, read
 from stellwerk.control.finding import advice, shown
+from stellwerk.control.gateway.backend import BodyMode
 
 SERVICE_TYPES = ("LoadBalancer", "NodePort", "ClusterIP")
-KEYS = ("replicas", "image", "serviceType", "resources")
+KEYS = ("replicas", "image", "serviceType", "resources", "pickerBodyMode")
 MAX_REPLICAS = 1000
 _QUANTITY = re.compile(r"^[0-9]+(\.[0-9]+)?([munkKMGTPE]|[KMGTPE]i|[eE][0-9]+)?$")
 _IMAGE = re.compile(r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,511}$")
+_BODY_MODES = tuple(mode.value for mode in BodyMode)
 _LIMITS = ReadingLimits(max_bytes=16 * 1024, max_depth=8, max_nodes=200, max_documents=1)
 
 Resources = Mapping[str, Mapping[str, str]]
@@ -31,6 +33,8 @@ class Parameters(Struct, frozen=True):
     image: str | None = None
     service_type: str | None = None
     resources: Resources | None = None
+    picker_body_mode: str | None = None
+    """How pickers of somebody else are shown bodies, where their pool does not say it; a value of `BodyMode`."""
 
     def over(self, other: "Parameters") -> "Parameters":
         """These, and `other`'s where these say nothing."""
@@ -39,6 +43,7 @@ class Parameters(Struct, frozen=True):
             image=self.image or other.image,
             service_type=self.service_type or other.service_type,
             resources=self.resources if self.resources is not None else other.resources,
+            picker_body_mode=self.picker_body_mode or other.picker_body_mode,
         )
 
 
@@ -62,7 +67,8 @@ def parameters(data: Mapping[str, str], name: str) -> Parameters | Malformed:
     for key in data:
         if key not in KEYS:
             return Malformed(f'ConfigMap {name} has no parameter "{shown(key)}": {advice(key, KEYS)}')
-    replicas, image, service_type = (data.get(key, "").strip() for key in ("replicas", "image", "serviceType"))
+    words = ("replicas", "image", "serviceType", "pickerBodyMode")
+    replicas, image, service_type, mode = (data.get(key, "").strip() for key in words)
     if replicas and not (replicas.isascii() and replicas.isdigit() and int(replicas[:9]) <= MAX_REPLICAS):
         return Malformed(f'ConfigMap {name}: replicas is "{shown(replicas)}", not a number from 0 to {MAX_REPLICAS}')
     if image and not _IMAGE.match(image):
@@ -70,10 +76,12 @@ def parameters(data: Mapping[str, str], name: str) -> Parameters | Malformed:
     if service_type and service_type not in SERVICE_TYPES:
         choice = advice(service_type, SERVICE_TYPES)
         return Malformed(f'ConfigMap {name}: serviceType "{shown(service_type)}" is not known: {choice}')
+    if mode and mode not in _BODY_MODES:
+        return Malformed(f'ConfigMap {name}: pickerBodyMode "{shown(mode)}" is not known: {advice(mode, _BODY_MODES)}')
     resources = _resources(data["resources"], name) if "resources" in data else None
     if isinstance(resources, Malformed):
         return resources
-    return Parameters(int(replicas) if replicas else None, image or None, service_type or None, resources)
+    return Parameters(int(replicas) if replicas else None, image or None, service_type or None, resources, mode or None)
 
 
 def _resources(text: str, name: str) -> Resources | Malformed:

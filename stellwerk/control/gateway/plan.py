@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import Struct, field
 
 from stellwerk.control.gateway import listener as listeners
-from stellwerk.control.gateway.backend import Backends, ForeignPicker, Grants, PoolTarget, Target
+from stellwerk.control.gateway.backend import Backends, BodyMode, ForeignPicker, Grants, PoolTarget, Target
 from stellwerk.control.gateway.certificate import Certificate
 from stellwerk.control.gateway.hostname import common, covers, most_specific
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway, GatewayClass, HTTPRoute, ParentRef
@@ -113,23 +113,26 @@ class Plan(Struct, frozen=True):
     attachments: tuple[Attachment, ...] = ()
 
 
-def plan(world: World, controller: str) -> Plan:
-    """The plan of `world` for the controller of that name (`spec.controllerName` of its classes)."""
+def plan(world: World, controller: str, body_mode: BodyMode = BodyMode.DUPLEX) -> Plan:
+    """The plan of `world` for the controller of that name (`spec.controllerName` of its classes).
+
+    `body_mode` is that of foreign pickers whose pool names none.
+    """
     classes = tuple(each for each in world.classes.values() if each.spec.controller_name == controller)
     names = {each.metadata.name for each in classes}
     gateways = {name: each for name, each in world.gateways.items() if each.spec.gateway_class_name in names}
-    return _Planning(world, gateways).plan(classes)
+    return _Planning(world, gateways, body_mode).plan(classes)
 
 
 class _Planning:
     """One run: routes are read once, whatever they attach to."""
 
-    def __init__(self, world: World, gateways: Mapping[str, Gateway]) -> None:
+    def __init__(self, world: World, gateways: Mapping[str, Gateway], body_mode: BodyMode) -> None:
         self._routes = world.routes
         self._gateways = gateways
         self._labels = {each.metadata.name: each.metadata.labels for each in world.namespaces.values()}
         grants = Grants(world)
-        self._backends = Backends(world, grants)
+        self._backends = Backends(world, grants, body_mode)
         self._listeners = {name: listeners.check(each, world, grants) for name, each in gateways.items()}
         self._attached: dict[tuple[str, str], dict[str, tuple[HTTPRoute, tuple[str, ...]]]] = {}
         self._rules: dict[str, tuple[Rule, ...]] = {}
