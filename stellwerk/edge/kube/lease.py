@@ -1,6 +1,6 @@
 """Leader election by a Lease: one of several replicas leads, and another takes over when it stops renewing.
 
-A holder counts as alive while its record changes, measured by our own clock from the moment we saw the change: clocks of
+A holder counts as alive while its record changes, measured by our own clock from when we saw it change: clocks of
 different machines are never compared.
 """
 
