@@ -110,6 +110,8 @@ class Reflector:
         self._stale_since: float | None = None
         self._failures = 0
         self._was_unanswered = False
+        self._is_told = False
+        """Whether the log says that it is not up to date."""
 
     @property
     def objects(self) -> Mapping[Key, Object]:
@@ -129,7 +131,11 @@ class Reflector:
     def age_seconds(self) -> float:
         """How old the copy may be: 0 while a watch is open, else the time since the server was last heard; infinite
         before that."""
-        return 0.0 if self._is_watching else time.monotonic() - self._heard_at
+        if self._is_watching:
+            return 0.0
+        age = time.monotonic() - self._heard_at
+        is_as_told = not self.is_installed and age <= 1.5 * self._pace.look_again_seconds
+        return 0.0 if is_as_told else age
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -221,8 +227,8 @@ class Reflector:
         try:
             async with watch as stream:
                 began = time.monotonic()
-                self._is_watching = True
                 self._is_well()
+                self._is_watching = True
                 await self._follow(stream, on_change)
         finally:
             now = time.monotonic()
@@ -230,7 +236,7 @@ class Reflector:
                 self._is_watching = False
                 self._heard_at = now
             if now - began >= self._pace.steady_seconds:
-                self._failures = 0
+                self._failures, self._is_told = 0, False
         if now - began < self._pace.retry_seconds and not self._replica.is_doubtful:
             raise ApiError(0, "Ended", f"the watch of {self.resource} ended as soon as it began")
 
@@ -262,9 +268,11 @@ class Reflector:
                 on_change(changed.keys())
 
     def _is_well(self) -> None:
-        if self.error:
+        """A watch is open. Connections that come and go are not worth a line each."""
+        if self._is_told and time.monotonic() - self._heard_at >= self._pace.steady_seconds:
             log.info("%s: up to date again", self)
-            self.error = ""
+            self._is_told = False
+        self.error = ""
 
     def _after(self, error: ApiError, on_change: OnChange) -> float:
         """Learn from the failure; returns the pause before the next attempt, in seconds."""
@@ -295,22 +303,25 @@ class Reflector:
         few kinds and few rights."""
         now = time.monotonic()
         self._missing_since = self._missing_since if self._missing_since is not None else now
+        missing_seconds = now - self._missing_since
         settle = self._pace.retry_seconds * 10
-        is_over = now - self._missing_since >= (self._pace.gone_seconds if self.synced else settle)
-        if is_over and (error.is_not_found or not self._replica.objects):
+        if self.synced:
+            is_over = missing_seconds >= self._pace.gone_seconds and error.is_not_found
+        else:
+            is_over = error.is_not_found or missing_seconds >= settle
+        if is_over or (self.synced and not self._replica.objects):
             if self.is_installed:
                 log.info("%s: %s; counts as empty until that changes", self, error.reason)
             self.is_installed = False
             self.error = ""
             self._tell(self._replica.relisted((), ""), on_change)
-        elif self.synced and self._replica.objects:
+        elif self.synced:
             self._say(error)
-        if not self.synced:
-            return settle / 4
-        return self._pace.look_again_seconds * (0.5 + 0.5 * self._chance.random())
+        longest = self._pace.look_again_seconds if self.synced else settle / 4
+        return min(longest, max(settle / 4, missing_seconds)) * (0.5 + 0.5 * self._chance.random())
 
     def _say(self, error: ApiError) -> None:
-        """Once per outage."""
-        if not self.error:
+        if not self._is_told:
             log.warning("%s: %s; the last state stays in effect", self, error)
+            self._is_told = True
         self.error = str(error)
