@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster, running
+from tests.cluster.installation import install
 from tests.cluster.toolchain import missing
 
 _TIMEOUT_SECONDS = 300
@@ -30,6 +31,12 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip(f"no test cluster: missing {'; '.join(absent)}")
     with running() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def own_gateway(cluster: Cluster) -> None:
+    """This checkout's controller, installed with a GatewayClass of the name `stellwerk`."""
+    install(cluster, {})
 
 
 @pytest.fixture
