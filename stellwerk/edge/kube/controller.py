@@ -1,0 +1,348 @@
+"""`stellwerk controller`: keeps the promises of a GatewayClass. Follows the objects, plans, writes statuses, and keeps
+for each Gateway what it runs on.
+
+One loop, level-based: whatever changed, a round looks at everything, and writes only where the cluster differs from the
+plan. Followers are warm; the leader alone writes.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from stellwerk.control.gateway import kept
+from stellwerk.control.gateway.access import bindings
+from stellwerk.control.gateway.assembly import FIELDS, Assembly
+from stellwerk.control.gateway.deployment import (
+    MANAGED_BY,
+    MANAGER,
+    Defaults,
+    Observed,
+    object_name,
+    observed,
+    owner_labels,
+    workload,
+)
+from stellwerk.control.gateway.models import model_statuses
+from stellwerk.control.gateway.parameters import Malformed, Parameters
+from stellwerk.control.gateway.permissions import GATEWAY_CLUSTER_ROLE, GATEWAY_ROLE
+from stellwerk.control.gateway.plan import GatewayPlan, Plan, plan
+from stellwerk.control.gateway.references import References, class_parameters, gateway_parameters, references
+from stellwerk.control.gateway.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CONFIG_MAPS,
+    GATEWAY_CLASSES,
+    GATEWAYS,
+    HTTP_ROUTES,
+    REFERENCE_GRANTS,
+    WORKLOAD,
+)
+from stellwerk.control.gateway.wanted import Invalid, StatusChange, condition_change, status_changes
+from stellwerk.control.kube.resource import (
+    DEPLOYMENTS,
+    NAMESPACES,
+    OLD_POOLS,
+    POLICY_RESOURCES,
+    POOLS,
+    SECRETS,
+    SERVICES,
+    Key,
+    Object,
+    Resource,
+)
+from stellwerk.control.remark import ObjectStatus
+from stellwerk.edge.kube.client import KubeClient
+from stellwerk.edge.kube.copies import Copies
+from stellwerk.edge.kube.errors import ApiError
+from stellwerk.edge.kube.lease import Election
+from stellwerk.edge.kube.status import StatusWriter
+from stellwerk.edge.kube.workloads import AT_ONCE, Workloads
+from stellwerk.telemetry.render import Family, Histogram, counter, gauge
+
+log = logging.getLogger("stellwerk.controller")
+
+CONTROLLER = "stellwerk.dev/gateway-controller"
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Settings(Struct, frozen=True):
+    """Of one controller process."""
+
+    controller: str = CONTROLLER
+    """`spec.controllerName` of the classes that are ours."""
+    namespaces: tuple[str, ...] = ()
+    """Only these are looked at; none: all."""
+    defaults: Defaults = Defaults()
+    settle_seconds: float = 0.05
+    """From the first news to the round: what changes together is seen together."""
+    retry_seconds: float = 0.5
+    """First pause after a write that failed; doubles with each that follows."""
+    retry_limit_seconds: float = 30.0
+
+
+class RoundCounts(Struct):
+    """Since the start; read by metrics."""
+
+    rounds: int = 0
+    failed: int = 0
+    bugs: int = 0
+    planned: int = 0
+    """Rounds in which the plan was made anew."""
+
+
+class Controller:
+    """Owner of the copies and of the plan. `run` until cancelled."""
+
+    def __init__(self, client: KubeClient, settings: Settings, election: Election | None = None) -> None:
+        """Without `election` it leads."""
+        self.settings = settings
+        self.counts = RoundCounts()
+        self.seconds = Histogram(_SECONDS)
+        self.plan = Plan()
+        self.copies = Copies(client, self._on_change)
+        self.statuses = StatusWriter(client)
+        self.workloads = Workloads(client)
+        self.status_errors: dict[str, str] = {}
+        """By object: why its status could not be written."""
+        self._election = election
+        self._assembly = Assembly()
+        self._references = References()
+        self._models_changed = True
+        self._model_statuses: tuple[ObjectStatus, ...] = ()
+        self._wake = asyncio.Event()
+        self._failures = 0
+        self._is_planned = False
+
+    async def run(self) -> None:
+        """Follow, plan and write until cancelled; then give the lease back."""
+        self._follow()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.copies.run(), name="copies")
+            if self._election is not None:
+                group.create_task(self._election.run(self._on_lead), name="lease")
+            group.create_task(self._rounds(), name="rounds")
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process may write."""
+        return self._election is None or self._election.is_leader
+
+    def unready(self) -> Iterator[str]:
+        """Why it cannot lead, if it had to."""
+        for name in self.copies.unsynced:
+            yield f"{name} not read yet"
+
+    def remarks(self) -> Iterator[str]:
+        """What is wrong although it works."""
+        yield from self.copies.problems
+        yield from map(str, self._assembly.problems)
+        for name, error in {**self.status_errors, **self.workloads.errors}.items():
+            yield f"{name}: {error}"
+        if self._election is not None and self._election.error:
+            yield f"lease: {self._election.error}"
+
+    def families(self) -> Iterator[Family]:
+        """For the metrics page."""
+        yield counter("stellwerk_controller_rounds_total", "Looks at everything.", self.counts.rounds)
+        yield counter("stellwerk_controller_plans_total", "Rounds with a new plan.", self.counts.planned)
+        yield counter("stellwerk_controller_failed_rounds_total", "Rounds with writes that failed.", self.counts.failed)
+        yield counter("stellwerk_controller_bugs_total", "Rounds that ended in a bug.", self.counts.bugs)
+        yield Family("stellwerk_controller_round_seconds", "histogram", "One round.", (), (((), self.seconds),))
+        yield gauge("stellwerk_controller_leader", "1 while this process may write.", int(self.is_leader))
+        yield gauge("stellwerk_controller_gateways", "Gateways of our classes.", len(self.plan.gateways))
+        yield Family(
+            "stellwerk_controller_status_writes_total",
+            "counter",
+            "Statuses, by what became of them.",
+            ("result",),
+            (
+                (("written",), self.statuses.counts.written),
+                (("unchanged",), self.statuses.counts.unchanged),
+                (("conflict",), self.statuses.counts.conflicts),
+                (("failed",), self.statuses.counts.failed),
+            ),
+        )
+        yield Family(
+            "stellwerk_controller_workload_writes_total",
+            "counter",
+            "Objects that Gateways run on, by what was done.",
+            ("result",),
+            (
+                (("applied",), self.workloads.counts.applied),
+                (("deleted",), self.workloads.counts.deleted),
+                (("failed",), self.workloads.counts.failed),
+            ),
+        )
+        yield from self.copies.families()
+
+    # -- following -------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        follow, places = self.copies.follow, self.settings.namespaces
+        follow(GATEWAY_CLASSES, (), kept.with_status)
+        follow(NAMESPACES, (), kept.labels_only)
+        for resource in (GATEWAYS, HTTP_ROUTES):
+            follow(resource, places, kept.with_status)
+        follow(REFERENCE_GRANTS, places)
+        follow(POOLS, places, kept.with_status, is_optional=True)
+        follow(SERVICES, places, kept.service)
+        for resource in (OLD_POOLS, *POLICY_RESOURCES):
+            follow(resource, places, kept.with_status, is_optional=True)
+        for resource in WORKLOAD:
+            if resource != SERVICES:
+                follow(resource, places, kept.deployment, f"{MANAGED_BY}={MANAGER}")
+        role = GATEWAY_CLUSTER_ROLE if places else GATEWAY_ROLE
+        self.copies.name(CLUSTER_ROLE_BINDINGS, [("", role)], kept.with_status)
+
+    def _on_change(self, resource: Resource, keys: Collection[Key]) -> None:
+        if resource in FIELDS:
+            copies = self.copies.objects(resource)
+            for key in keys:
+                self._assembly.put(resource, key, copies.get(key))
+        if resource in (POOLS, OLD_POOLS, *POLICY_RESOURCES):
+            self._models_changed = True
+        self._wake.set()
+
+    def _on_lead(self, leads: bool) -> None:
+        self._failures = 0
+        self._wake.set()
+
+    # -- rounds ----------------------------------------------------------------------------------------------------
+
+    async def _rounds(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(self.settings.settle_seconds)
+            self._wake.clear()
+            began = time.monotonic()
+            is_done = await self._round()
+            self.seconds.observe(time.monotonic() - began)
+            self.counts.rounds += 1
+            if is_done:
+                self._failures = 0
+                continue
+            self._failures += 1
+            self.counts.failed += 1
+            pause = self.settings.retry_seconds * 2.0 ** min(self._failures - 1, 20)
+            asyncio.get_running_loop().call_later(min(pause, self.settings.retry_limit_seconds), self._wake.set)
+
+    async def _round(self) -> bool:
+        """False: try again soon. The one door: a bug in a round is told, and the next news starts another."""
+        try:
+            if not self._look():
+                return True
+            if not self.is_leader:
+                return True
+            return await self._write()
+        except Exception:
+            self.counts.bugs += 1
+            log.exception("a round failed, by a bug")
+            return False
+
+    def _look(self) -> bool:
+        """Bring the plan up to date; False while the copies are not whole."""
+        if self._assembly.settle():
+            self._is_planned = False
+            self._references = references(self._assembly.world, self.settings.controller)
+            self.copies.name(CONFIG_MAPS, self._references.config_maps)
+            self.copies.name(SECRETS, self._references.all_secrets, kept.secret)
+        if self.copies.unsynced:
+            return False
+        if not self._is_planned:
+            self.plan = plan(self._assembly.world, self.settings.controller)
+            self._is_planned = True
+            self.counts.planned += 1
+        return True
+
+    async def _write(self) -> bool:
+        """Everything that differs."""
+        world = self._assembly.world
+        of_class = {each.metadata.name: class_parameters(each, world) for each in self.plan.classes}
+        of_gateway = {name: gateway_parameters(each.gateway, world) for name, each in self.plan.gateways.items()}
+        invalid = Invalid(_malformed(of_class), _malformed(of_gateway))
+        found = {name: self._observed(each) for name, each in self.plan.gateways.items()}
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        changes = [
+            *status_changes(self.plan, self.settings.controller, self.copies.objects, found, invalid, now),
+            *self._model_changes(now),
+        ]
+        is_told = await self._tell(changes)
+        is_kept = await self._keep(of_class, of_gateway)
+        return is_told and is_kept
+
+    async def _tell(self, changes: list[StatusChange]) -> bool:
+        places = asyncio.Semaphore(AT_ONCE)
+        self.status_errors.clear()
+
+        async def one(change: StatusChange) -> None:
+            async with places:
+                metadata = change.value["metadata"]
+                name = f"{change.resource.kind} {metadata.get('namespace', '')}/{metadata['name']}"
+                try:
+                    if await self.statuses.write(change.resource, change.value, change.change):
+                        log.debug("%s: status written", name)
+                except ApiError as error:
+                    self.status_errors[name] = str(error)
+                    log.warning("%s: status not written: %s", name, error)
+
+        async with asyncio.TaskGroup() as group:
+            for change in changes:
+                group.create_task(one(change))
+        return not self.status_errors
+
+    def _model_changes(self, now: str) -> Iterator[StatusChange]:
+        """Of the kinds that refer to a pool."""
+        kinds = {(resource.api_version, resource.kind): resource for resource in POLICY_RESOURCES}
+        if self._models_changed:
+            self._models_changed = False
+            read = (POOLS, OLD_POOLS, *POLICY_RESOURCES)
+            self._model_statuses = model_statuses(v for one in read for v in self.copies.objects(one).values())
+        for status in self._model_statuses:
+            resource = kinds.get((status.api_version, status.kind))
+            value = self.copies.objects(resource).get((status.namespace, status.name)) if resource else None
+            if resource is None or value is None:
+                continue
+            change = condition_change(resource, value, status.conditions, now)
+            if change is not None:
+                yield StatusChange(resource, value, change)
+
+    # -- workloads -------------------------------------------------------------------------------------------------
+
+    def _observed(self, planned: GatewayPlan) -> Observed:
+        key = (planned.gateway.metadata.namespace, object_name(planned.gateway))
+        return observed(self.copies.objects(DEPLOYMENTS).get(key), self.copies.objects(SERVICES).get(key))
+
+    async def _keep(
+        self, of_class: Mapping[str, Parameters | Malformed], of_gateway: Mapping[str, Parameters | Malformed]
+    ) -> bool:
+        """What the Gateways run on. One whose parameters or listeners are no good keeps what it has."""
+        wanted: list[Object] = []
+        untouched = set(self._undecided())
+        accounts = []
+        for name, planned in self.plan.gateways.items():
+            gateway = planned.gateway
+            meta = gateway.metadata
+            own, common = of_gateway[name], of_class[gateway.spec.gateway_class_name]
+            accounts.append((meta.namespace, object_name(gateway)))
+            if isinstance(own, Malformed) or isinstance(common, Malformed) or not planned.serving:
+                untouched.add(owner_labels(meta.namespace, meta.name))
+                continue
+            secrets = self._references.secrets.get(name, frozenset())
+            wanted += workload(gateway, own.over(common), self.settings.defaults, secrets)
+        wanted += bindings(accounts, self.settings.namespaces)
+        return await self.workloads.keep(wanted, self.copies.objects, untouched)
+
+    def _undecided(self) -> Iterator[tuple[str, str]]:
+        """Gateways of classes that do not exist: a class that was deleted by mistake must not take traffic along."""
+        world = self._assembly.world
+        classes = {each.metadata.name for each in world.classes.values()}
+        for gateway in world.gateways.values():
+            if gateway.spec.gateway_class_name not in classes:
+                yield owner_labels(gateway.metadata.namespace, gateway.metadata.name)
+
+
+def _malformed(found: Mapping[str, Parameters | Malformed]) -> dict[str, str]:
+    return {name: each.message for name, each in found.items() if isinstance(each, Malformed)}
