@@ -4,10 +4,12 @@ Nothing here installs anything. A test that needs the cluster is skipped with th
 with them.
 """
 
+import functools
 import hashlib
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +29,15 @@ _TOOLS = {
     "setpriv": "util-linux",
 }
 """Program, and the package of Debian and Ubuntu that has it."""
+_TRIAL = """
+echo 1 > /proc/sys/net/ipv4/ip_forward
+ip link add trial type bridge
+ip link add one type veth peer name other
+nft 'add table ip trial; add chain ip trial nat { type nat hook output priority -100; }'
+mount -t tmpfs tmpfs /run
+mkdir /run/upper /run/work /run/root
+mount -t overlay overlay -o lowerdir=/,upperdir=/run/upper,workdir=/run/work /run/root
+"""
 
 
 def programs_directory() -> Path:
@@ -55,7 +66,21 @@ def missing_to_run() -> list[str]:
         missing.append("root (network and mount namespaces)")
     absent = [tool for tool in _TOOLS if shutil.which(tool, path=search_path()) is None]
     missing += [f"{tool} (package {_TOOLS[tool]})" for tool in absent]
-    return missing
+    return missing or _refused()
+
+
+@functools.cache
+def _refused() -> list[str]:
+    """What this machine does not let us do, root or not: containers often lack namespaces, links or mounts."""
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh", "-ec", _TRIAL],
+        env={**os.environ, "PATH": search_path()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [] if done.returncode == 0 else [f"leave to make namespaces, links and mounts ({done.stderr.strip()})"]
 
 
 def missing_programs() -> list[str]:
