@@ -1,5 +1,7 @@
 """The form of every document here: Envoy's JSON, typed by `@type`."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +24,12 @@ def extension(name: str, message: str, **fields: Any) -> Document:
 def seconds(value: float) -> str:
     """A protobuf Duration. Envoy keeps at most nanoseconds; milliseconds are enough here."""
     return f"{value:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def versioned(*contents: Document) -> Document:
+    """One watched file, whose version is a digest of its content."""
+    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+    return discovery(digest[:16], contents)
 
 
 def discovery(version: str, resources: Iterable[Document]) -> Document:

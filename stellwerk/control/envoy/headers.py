@@ -11,6 +11,9 @@ POOL_HEADER = "x-stellwerk-pool"
 DESTINATION_HEADER = "x-gateway-destination-endpoint"
 """The endpoint picker protocol's header, and the key of the same list in dynamic metadata `envoy.lb`."""
 
+STEERING = "test-epp-endpoint-selection"
+"""By which the conformance suite's clients tell its picker where to go."""
+
 INTERNAL = (
     "x-stellwerk-",
     "x-envoy-",
@@ -19,7 +22,7 @@ INTERNAL = (
     "x-encoder-hosts-ports",
     "x-data-parallel-host-port",
     "x-kv-cache-source-host-port",
-    "test-epp-endpoint-selection",
+    STEERING,
 )
 """Prefixes of what names a destination somewhere: here, in the picker protocol, in side-cars of model servers."""
 
@@ -32,9 +35,19 @@ def removals(prefixes: tuple[str, ...]) -> list[Document]:
     return [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in prefixes]
 
 
+ROUTE_INTERNAL = tuple(each for each in INTERNAL if each != STEERING)
+"""Where foreign pickers may serve, what clients say to them is not ours to take away."""
+ROUTE_IDENTITY = ("x-llm-d-", "x-gateway-inference-", "x-gateway-model-name-rewrite", "x-slo-")
+"""`x-gateway-model-name` is not among them: HTTPRoutes may match it."""
+
+
 def early_strip(trusted_sources: tuple[str, ...]) -> Document:
+    """What no client of a gateway for one machine may send."""
+    return stripped_early(INTERNAL if trusted_sources else INTERNAL + IDENTITY)
+
+
+def stripped_early(prefixes: tuple[str, ...]) -> Document:
     """Runs before Envoy chooses a route for the first time, so that no forged header is ever part of that choice."""
-    prefixes = INTERNAL if trusted_sources else INTERNAL + IDENTITY
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
@@ -42,7 +55,7 @@ def early_strip(trusted_sources: tuple[str, ...]) -> Document:
     )
 
 
-def identity_strip(trusted_sources: tuple[str, ...]) -> Document:
+def identity_strip(trusted_sources: tuple[str, ...], prefixes: tuple[str, ...] = IDENTITY) -> Document:
     """The filter that removes identity headers unless the connection comes from one of `trusted_sources` (CIDRs).
 
     The address is that of the connection, not what x-forwarded-for says.
@@ -50,7 +63,7 @@ def identity_strip(trusted_sources: tuple[str, ...]) -> Document:
     strip = extension(
         "envoy.filters.http.header_mutation",
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-        mutations={"request_mutations": removals(IDENTITY)},
+        mutations={"request_mutations": removals(prefixes)},
     )
     source = extension("source", "envoy.extensions.matching.common_inputs.network.v3.DirectSourceIPInput")
     ranges = extension(

@@ -1,9 +1,11 @@
 """The listener: how clients connect, and the chain of filters that each request passes."""
 
+from msgspec import Struct
+
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import early_strip, identity_strip
 from stellwerk.control.envoy.picker import access_log, ext_proc_filter
-from stellwerk.control.envoy.replies import TUNNEL, local_replies
+from stellwerk.control.envoy.replies import TUNNEL, local_replies, table
 from stellwerk.control.envoy.routes import ROUTES
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.control.envoy.silence import silence_filter
@@ -15,19 +17,33 @@ STAT_PREFIX = "stellwerk"
 _BUFFER_BYTES = 1024 * 1024
 
 
+class Routes(Struct, frozen=True):
+    """Where a listener's routes come from: the name of the resource, and the file that holds it."""
+
+    name: str
+    path: str
+
+
 def listener(settings: EnvoySettings) -> Document:
     """The LDS resource. It depends on settings only, so no change of objects ever drains a connection."""
-    manager = extension(
-        "envoy.filters.network.http_connection_manager",
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        **_connection_manager(settings),
+    manager = connection_manager(
+        settings,
+        http_filters(settings),
+        Routes(ROUTES, settings.paths.routes),
+        local_replies(table(settings)),
+        early_strip(settings.trusted_sources),
     )
+    return listening(LISTENER, settings.listen_port, [{"filters": [manager]}], settings)
+
+
+def listening(name: str, port: int, filter_chains: list[Document], settings: EnvoySettings) -> Document:
+    """A listener on the settings' address."""
     return typed(
         "envoy.config.listener.v3.Listener",
-        name=LISTENER,
-        address={"socket_address": {"address": settings.listen_host, "port_value": settings.listen_port}},
+        name=name,
+        address={"socket_address": {"address": settings.listen_host, "port_value": port}},
         per_connection_buffer_limit_bytes=max(_BUFFER_BYTES, 2 * settings.max_answer_bytes),
-        filter_chains=[{"filters": [manager]}],
+        filter_chains=filter_chains,
     )
 
 
@@ -38,21 +54,29 @@ def http_filters(settings: EnvoySettings) -> list[Document]:
     """
     filters = [
         doorman(),
-        extension(
-            "envoy.filters.http.buffer",
-            "envoy.extensions.filters.http.buffer.v3.Buffer",
-            max_request_bytes=settings.max_body_bytes,
-        ),
+        body_limit(settings),
         usage_filter(),
         ext_proc_filter(settings),
         silence_filter(),
-        extension(
-            "envoy.filters.http.router",
-            "envoy.extensions.filters.http.router.v3.Router",
-            suppress_envoy_headers=True,
-        ),
+        router(),
     ]
     return [identity_strip(settings.trusted_sources), *filters] if settings.trusted_sources else filters
+
+
+def body_limit(settings: EnvoySettings) -> Document:
+    """Holds a request until its body is there, and answers 413 to one that is too long."""
+    return extension(
+        "envoy.filters.http.buffer",
+        "envoy.extensions.filters.http.buffer.v3.Buffer",
+        max_request_bytes=settings.max_body_bytes,
+    )
+
+
+def router() -> Document:
+    """The last filter: on to the server."""
+    return extension(
+        "envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True
+    )
 
 
 def doorman() -> Document:
@@ -69,29 +93,31 @@ def doorman() -> Document:
     )
 
 
-def _connection_manager(settings: EnvoySettings) -> Document:
-    return {
-        "stat_prefix": STAT_PREFIX,
-        "rds": {
-            "route_config_name": ROUTES,
-            "config_source": {
-                "resource_api_version": "V3",
-                "path_config_source": {"path": settings.paths.routes},
-            },
+def connection_manager(
+    settings: EnvoySettings, filters: list[Document], routes: Routes, replies: Document, strip: Document
+) -> Document:
+    """The network filter that speaks HTTP with clients."""
+    return extension(
+        "envoy.filters.network.http_connection_manager",
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=STAT_PREFIX,
+        rds={
+            "route_config_name": routes.name,
+            "config_source": {"resource_api_version": "V3", "path_config_source": {"path": routes.path}},
         },
-        "http_filters": http_filters(settings),
-        "access_log": [access_log()],
-        "local_reply_config": local_replies(settings),
-        **_edge_hardening(settings),
+        http_filters=filters,
+        access_log=[access_log()],
+        local_reply_config=replies,
+        **_edge_hardening(settings, strip),
         **_request_ids(),
         **_patience(settings),
-    }
+    )
 
 
-def _edge_hardening(settings: EnvoySettings) -> Document:
+def _edge_hardening(settings: EnvoySettings, strip: Document) -> Document:
     """Envoy's own list for proxies at the edge; and no client counts as internal, so nobody's x-envoy-* is believed."""
     return {
-        "early_header_mutation_extensions": [early_strip(settings.trusted_sources)],
+        "early_header_mutation_extensions": [strip],
         "use_remote_address": True,
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "0.0.0.0", "prefix_len": 32}]},
         "normalize_path": True,

@@ -5,6 +5,8 @@ up (a body too large, no server reached, a silent picker). The first row that fi
 carry none of these details, so no row fits them.
 """
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from stellwerk.control.envoy.document import Document, extension
@@ -119,10 +121,40 @@ def _of_the_servers(settings: EnvoySettings) -> list[Reply]:
     ]
 
 
-def local_replies(settings: EnvoySettings) -> Document:
+def table_of_routes(settings: EnvoySettings) -> list[Reply]:
+    """All kinds where routes say which pool or Service is meant, and not the picker."""
+    server: tuple[str, str] = ("server_error", "api_error")
+    return [
+        *_of_the_request(settings),
+        Reply(
+            _details("route_not_found"),
+            "route_not_found",
+            "not_found_error",
+            "not_found_error",
+            "no route of this gateway has this host and path",
+        ),
+        Reply(
+            f"response.code == 500 && {_details('direct_response', 'cluster_not_found')}",
+            "invalid_route",
+            *server,
+            "the route of this request has no backend that it could go to",
+        ),
+        Reply(
+            "response.code_details.startsWith('ext_proc_error')",
+            "picker_unavailable",
+            *server,
+            "the endpoint picker of this pool is not available, or did not answer in time: try again",
+            status=503,
+            retry_after_seconds=1,
+        ),
+        *_of_the_servers(settings),
+    ]
+
+
+def local_replies(replies: Iterable[Reply]) -> Document:
     """The HTTP connection manager's `local_reply_config`."""
     mappers = []
-    for reply in table(settings):
+    for reply in replies:
         mappers.append(_mapper(reply, _anthropic(reply), on_messages=True))
         mappers.append(_mapper(reply, _openai(reply), on_messages=False))
     return {"mappers": mappers}

@@ -99,18 +99,23 @@ def _forward(cluster: Document, settings: EnvoySettings) -> Document:
         **cluster,
         "timeout": "0s",
         "idle_timeout": seconds(settings.upstream_idle_seconds),
-        "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset",
-            "num_retries": settings.fallback_count,
-            "retry_host_predicate": [
-                extension(
-                    "envoy.retry_host_predicates.previous_hosts",
-                    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
-                )
-            ],
-            "host_selection_retry_max_attempts": 5,
-            "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
-        },
+        "retry_policy": retry_policy(settings),
+    }
+
+
+def retry_policy(settings: EnvoySettings) -> Document:
+    """Of a pool's requests: on the next endpoint of the picker's list, which is not tried twice."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset",
+        "num_retries": settings.fallback_count,
+        "retry_host_predicate": [
+            extension(
+                "envoy.retry_host_predicates.previous_hosts",
+                "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        "host_selection_retry_max_attempts": 5,
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
     }
 
 

@@ -76,6 +76,12 @@ class ForeignPicker(Struct, frozen=True):
         """The name of its cluster in Envoy."""
         return f"picker/{self.service}:{self.port}"
 
+    @property
+    def authority(self) -> str:
+        """Whom Envoy calls: the Service, as the cluster's DNS names it."""
+        namespace, _, name = self.service.partition("/")
+        return f"{name}.{namespace}.svc:{self.port}"
+
 
 class PoolTarget(Struct, frozen=True):
     """A pool. `picker` None: the gateway's own picker serves it; Unresolved: the one it names is not there."""

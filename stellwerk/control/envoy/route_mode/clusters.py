@@ -1,0 +1,75 @@
+"""Clusters of a Gateway: its pools, its Services, and the pickers that pools name.
+
+Addresses stand in them, for the reason that pools' do (`envoy.clusters`).
+"""
+
+from collections.abc import Iterable
+
+from stellwerk.control.envoy.clusters import cluster as pool_cluster
+from stellwerk.control.envoy.document import Document, extension, seconds, typed
+from stellwerk.control.envoy.picker import http_options, no_circuit_breakers
+from stellwerk.control.envoy.settings import EnvoySettings
+from stellwerk.control.gateway.backend import ForeignPicker, Target
+from stellwerk.control.gateway.plan import GatewayPlan
+from stellwerk.model.catalog import Catalog, Pool
+
+_MAX_STREAM_SECONDS = 6 * 3600.0
+
+
+def clusters(planned: GatewayPlan, catalog: Catalog, settings: EnvoySettings) -> list[Document]:
+    """All of them, in a fixed order. A pool that the catalog does not know yet has no endpoints."""
+    pools = [catalog.pools.get(name, Pool(name)) for name in sorted(planned.pools)]
+    services = [each for each in planned.targets if isinstance(each, Target)]
+    return [
+        *(pool_cluster(each, settings) for each in pools),
+        *(_service_cluster(each, settings) for each in services),
+        *(_picker_cluster(each, settings) for each in planned.pickers),
+    ]
+
+
+def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
+    protocol: Document = {"http2_protocol_options": {}} if target.is_http2 else {"http_protocol_options": {}}
+    return typed(
+        "envoy.config.cluster.v3.Cluster",
+        **_static(target.cluster, target.addresses),
+        connect_timeout=seconds(settings.connect_seconds),
+        lb_policy="LEAST_REQUEST",
+        typed_extension_protocol_options=http_options(
+            {"explicit_http_config": protocol}, {"idle_timeout": seconds(settings.keep_alive_seconds)}
+        ),
+        circuit_breakers=no_circuit_breakers(),
+    )
+
+
+def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
+    """Whoever the Service leads to is trusted: pickers make their own certificates, and nothing names one to check."""
+    http2 = {"connection_keepalive": {"interval": "5s", "timeout": "2s"}, "max_concurrent_streams": 2147483647}
+    document = typed(
+        "envoy.config.cluster.v3.Cluster",
+        **_static(picker.cluster, picker.addresses),
+        connect_timeout=seconds(settings.connect_seconds),
+        typed_extension_protocol_options=http_options(
+            {"explicit_http_config": {"http2_protocol_options": http2}},
+            {"max_stream_duration": seconds(_MAX_STREAM_SECONDS)},
+        ),
+        circuit_breakers=no_circuit_breakers(),
+        common_lb_config={"healthy_panic_threshold": {"value": 0}},
+    )
+    if picker.is_secure:
+        document["transport_socket"] = extension(
+            "envoy.transport_sockets.tls",
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            common_tls_context={"alpn_protocols": ["h2"]},
+        )
+    return document
+
+
+def _static(name: str, addresses: Iterable[tuple[str, int]]) -> Document:
+    members = [
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in addresses
+    ]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": members}]},
+    }
