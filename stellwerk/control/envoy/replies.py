@@ -112,6 +112,13 @@ def _of_the_servers(settings: EnvoySettings) -> list[Reply]:
             retry_after_seconds=1,
         ),
         Reply(
+            "response.code == 502",
+            "upstream_broken",
+            "server_error",
+            "api_error",
+            "the model server's answer is not valid HTTP, or ended too early (%RESPONSE_CODE_DETAILS%)",
+        ),
+        Reply(
             "response.code == 504 && " + _details("stream_idle_timeout", "upstream_response_timeout"),
             Reason.DEADLINE.value,
             "timeout_error",
