@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ FIRST_SIGNALS_SECONDS = 1.0
 QUIET_SECONDS = 5.0
 """Without a request for so long while draining, nobody sends any more."""
 _TICK_SECONDS = 1.0
+_log = logging.getLogger("stellwerk.picker")
 
 Publish = Callable[[Catalog, Mapping[str, tuple[str, ...]]], None]
 """Tells Envoy of a catalog, and of the models that each pool's servers list."""
@@ -96,6 +98,7 @@ class Picker:
         self.admin = AdminServer(config.admin, self.views())
         self._publish = publish
         self._more_remarks = remarks
+        self._is_listening = False
         self._is_draining = False
         self._catalog = Catalog()
         self._published: Catalog | None = None
@@ -182,8 +185,15 @@ class Picker:
 
     def unready(self) -> tuple[str, ...]:
         """Why no traffic should come; none: ready."""
-        draining = ("draining",) if self._is_draining else ()
-        return draining + self.engine.unready(time.monotonic())
+        reasons = self.engine.unready(time.monotonic())
+        if self._is_draining:
+            reasons = ("draining", *reasons)
+        if not self._is_listening:
+            reasons = ("starting", *reasons)
+        pool = self.config.epp.pool
+        if pool is not None and pool not in self._catalog.pools:
+            reasons = (*reasons, f"there is no InferencePool {pool} (--pool-name, --pool-namespace)")
+        return reasons
 
     def show_health(self) -> None:
         """Tell health checkers. The picker serves as long as it can answer: with a typed refusal, if it must."""
@@ -275,6 +285,9 @@ class Picker:
             await self.first_signals()
             self.learn_models()
             await listen()
+            self._is_listening = True
+            for reason in self.unready():
+                _log.warning("not ready: %s", reason)
             self.show_health()
             # Last, since clients come with it.
             self.publish(self._catalog)

@@ -17,6 +17,8 @@ Pools, canaries, priorities (docs/objects.md has every kind and field):
 What it is doing:
   curl localhost:9090/api/pools ; curl localhost:9090/api/decisions ; curl localhost:9090/readyz"""
 
+_WILDCARDS = {"0.0.0.0", "::"}
+
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
 @source_options
@@ -59,11 +61,18 @@ def run(**options: Any) -> None:
             raise click.BadParameter(
                 f"{problem}; write it like 10.0.0.0/8", param_hint="--trust-identity-from"
             ) from None
+    listen, admin = options["listen"], options["admin"]
+    if (
+        listen.port == admin.port
+        and listen.port
+        and (listen.host == admin.host or _WILDCARDS & {listen.host, admin.host})
+    ):
+        raise click.UsageError(f"--listen and --admin both want port {listen.port}: choose another for one of them")
     config = tuned(Config(), options)
     config = msgspec.structs.replace(
         config,
-        listen=options["listen"],
-        admin=options["admin"],
+        listen=listen,
+        admin=admin,
         trusted_sources=tuple(options["trusted_sources"]),
         timeouts=msgspec.structs.replace(config.timeouts, proxy_message_seconds=options["picker_timeout"]),
     )

@@ -4,8 +4,9 @@ One ModelServer per URL and one InferencePool `default/default` over them. The p
 address in front of two servers wants answers more than picks, should the picker be silent.
 """
 
+import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ from stellwerk.model.catalog import FailureMode
 
 LABELS = {f"{OWN_GROUP}/pool": "default"}
 FLAG = "--server"
+_CREDENTIALS = re.compile(r"(?<=//)[^/]*@|^[^/]*@")
 
 
 class _HostPort(Struct, frozen=True):
@@ -40,18 +42,20 @@ def from_urls(urls: Iterable[str]) -> Intake:
     for url in urls:
         parsed = _parsed(url)
         if isinstance(parsed, str):
-            problems.append(Finding(f"{FLAG} {shown(url)}", 0, 0, "", parsed))
+            problems.append(Finding(_source(url), 0, 0, "", parsed))
         elif parsed in servers:
-            problems.append(Finding(f"{FLAG} {shown(url)}", 0, 0, "", "the same server is given twice"))
+            problems.append(Finding(_source(url), 0, 0, "", "the same server is given twice"))
         else:
             servers[parsed] = url
-    items = [
-        Item(_server(server), Origin(f"{FLAG} {shown(url)}", index))
-        for index, (server, url) in enumerate(servers.items())
-    ]
+    items = [Item(_server(server), Origin(_source(url), index)) for index, (server, url) in enumerate(servers.items())]
     if servers:
         items.append(Item(_pool(next(iter(servers)).port), Origin(FLAG, len(items))))
     return Intake(items=tuple(items), problems=tuple(problems))
+
+
+def _source(url: str) -> str:
+    """The flag as it was given, without credentials."""
+    return f"{FLAG} {shown(_CREDENTIALS.sub('...@', url))}"
 
 
 def _server(server: _HostPort) -> ModelServer:
@@ -91,8 +95,8 @@ def _parsed(url: str) -> _HostPort | str:
     if parts.username is not None or parts.password is not None:
         return "credentials do not belong into a server's address: clients send their own Authorization header"
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        extra = shown(url.partition("://")[2].partition("/")[2] if has_scheme else url.partition("/")[2])
-        return f'leave out "/{extra}": requests keep the path that the client asked for'
+        extra = shown(urlunsplit(("", "", parts.path, parts.query, parts.fragment)))
+        return f'leave out "{extra}": requests keep the path that the client asked for'
     if port is None and not has_scheme:
         return f"the port is missing: write it like {shown(host or 'host')}:8000"
     return _reachable(host, 80 if port is None else port)
