@@ -1,3 +1,3 @@
 """Fixtures that tests anywhere may ask for."""
 
-pytest_plugins = ["tests.kit.cluster"]
+pytest_plugins = ["tests.kit.api_server", "tests.kit.cluster"]

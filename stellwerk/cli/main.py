@@ -20,7 +20,9 @@ COMMANDS = {
     "demo": Lazy("stellwerk.cli.demo:demo", "Model servers, gateway and sample traffic in one command."),
     "sim": Lazy("stellwerk.cli.sim:sim", "Simulated vLLM servers with real HTTP, metrics and faults."),
     "epp": Lazy("stellwerk.cli.epp:epp", "The endpoint picker alone, behind any gateway of the Inference Extension."),
+    "controller": Lazy("stellwerk.cli.controller:controller", "In a cluster: keeps the Gateways of our classes."),
     "validate": Lazy("stellwerk.cli.validate:validate", "Check objects and picker configuration offline."),
+    "crds": Lazy("stellwerk.cli.crds:crds", "The CustomResourceDefinitions, for a cluster."),
 }
 
 EPILOG = """\b

@@ -2,11 +2,18 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 
 _LABEL = r"[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*{_LABEL}\.?")
+NAME = rf"({_LABEL}\.)*{_LABEL}\.?"
+"""What DNS can be asked for, up to its length; a pattern of RE2 as well."""
+NUMBER_AT_END = r"(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)\.?$"
+"""A name that ends so is a mistyped address (`10.0.0`, `127.1`)."""
+_NAME = re.compile(rf"(?=.{{1,253}}\Z){NAME}")
+_NUMBER_AT_END = re.compile(NUMBER_AT_END.replace("$", r"\Z"))
 
 
+@lru_cache(maxsize=16_384)
 def literal(address: str) -> str | None:
     """The canonical spelling of a literal address, or None. A scoped IPv6 address is none: a proxy cannot use it."""
     try:
@@ -23,6 +30,5 @@ def is_reachable(address: str) -> bool:
 
 
 def is_name(address: str) -> bool:
-    """Whether DNS can be asked for `address`. What ends in a number (`10.0.0`, `127.1`) is a mistyped address."""
-    last = address.rstrip(".").rpartition(".")[2]
-    return _NAME.fullmatch(address) is not None and not re.fullmatch(r"[0-9]+|0[xX][0-9a-fA-F]*", last)
+    """Whether DNS can be asked for `address`."""
+    return _NAME.fullmatch(address) is not None and not _NUMBER_AT_END.search(address)

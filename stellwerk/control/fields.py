@@ -34,7 +34,15 @@ Namespace = Annotated[
         extra={"is": "a namespace: lower-case letters, digits and '-', with a letter or digit at both ends"},
     ),
 ]
-LabelKey = Annotated[str, Meta(min_length=1, max_length=253, pattern=LABEL_KEY, extra={"is": LABEL_KEY_WORDS})]
+LabelKey = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=253,
+        pattern=LABEL_KEY,
+        extra={"is": LABEL_KEY_WORDS, "cel": "!format.qualifiedName().validate(key).hasValue()"},
+    ),
+]
 AnyLabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=LABEL_KEY, extra={"is": LABEL_KEY_WORDS})]
 LabelValue = Annotated[
     str,

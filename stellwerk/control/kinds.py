@@ -26,6 +26,10 @@ from stellwerk.control.fields import (
 )
 from stellwerk.model.catalog import FailureMode
 
+MAX_REWRITE_RULES = 1024
+MAX_REWRITE_TARGETS = 100
+"""Upstream sets no bounds here; an API server runs rules in CEL only over lists that have some."""
+
 
 class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Labels that must all be there."""
@@ -186,7 +190,7 @@ class RewriteTarget(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 class RewriteRule(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Matches are alternatives; a rule without any matches every model."""
 
-    targets: Annotated[tuple[RewriteTarget, ...], Meta(min_length=1)]
+    targets: Annotated[tuple[RewriteTarget, ...], Meta(min_length=1, max_length=MAX_REWRITE_TARGETS)]
     matches: tuple[Match, ...] = ()
 
 
@@ -194,7 +198,7 @@ class RewriteSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
     """`spec` of InferenceModelRewrite."""
 
     pool_ref: PoolRef
-    rules: tuple[RewriteRule, ...]
+    rules: Annotated[tuple[RewriteRule, ...], Meta(max_length=MAX_REWRITE_RULES)]
 
 
 class InferenceModelRewrite(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):

@@ -3,7 +3,7 @@ has them. `schema` applies the table, and a generator of CustomResourceDefinitio
 
 from typing import Any
 
-from stellwerk.control.address import is_name, is_reachable, literal
+from stellwerk.control.address import NAME, NUMBER_AT_END, is_name, is_reachable, literal
 from stellwerk.control.kinds import EndpointPickerRef, ModelSpec, PoolSpec, RewriteRule, ServerSpec
 from stellwerk.control.schema import Rule, Rules
 
@@ -50,6 +50,8 @@ RULES: Rules = {
         ),
     ),
     ModelSpec: (
+        # A file has no earlier state to compare with.
+        Rule("modelName is immutable", "self == oldSelf", lambda _: True, field="modelName"),
         Rule(
             "Weights should be set for all models, or none of the models.",
             "self.all(model, has(model.weight)) || self.all(model, !has(model.weight))",
@@ -70,14 +72,15 @@ RULES: Rules = {
         Rule(
             '"{value}" is neither an IPv4 or IPv6 address nor a DNS name: write it like 10.0.0.7, fd00::7 or '
             "gpu-7.example, without scheme, port or brackets",
-            "isIP(self) || format.dns1123Subdomain().validate(self) == optional.none()",
+            f"isIP(self) || (self.matches(r'^{NAME}$') && !self.matches(r'{NUMBER_AT_END}'))",
             _is_address,
             field="address",
             is_upstream=False,
         ),
         Rule(
             '"{value}" is an address to listen on, not to connect to',
-            "!isIP(self) || !(ip(self).isUnspecified() || ip(self).isLinkLocalMulticast())",
+            "!isIP(self) || !(ip(self).isUnspecified() || cidr('224.0.0.0/4').containsIP(ip(self)) || "
+            "cidr('ff00::/8').containsIP(ip(self)))",
             _is_host_of_others,
             field="address",
             is_upstream=False,

@@ -394,6 +394,12 @@ BAD = (
         on_server=False,
     ),
     Case(
+        "too many rewrite targets",
+        rules(f"{{targets: {many(101, '{modelRewrite: m%d}')}}}"),
+        ("spec.rules[0].targets: has 101 items, and may have 100 at most",),
+        on_server=True,
+    ),
+    Case(
         "another match type",
         rules("{matches: [{model: {type: Regex, value: a}}], targets: [{modelRewrite: b}]}"),
         ('spec.rules[0].matches[0].model.type: "Regex" is not one of Exact',),
