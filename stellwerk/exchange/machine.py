@@ -77,6 +77,7 @@ class Exchange:
         "_owed",
         "_phase",
         "_picked",
+        "_pool",
         "_request_bytes",
         "_request_mode",
         "_response",
@@ -98,6 +99,7 @@ class Exchange:
         self._head = _NO_HEAD
         self._api = Api.OTHER
         self._subset: tuple[str, ...] | None = None
+        self._pool = settings.pool_hint
         self._steered = False
         self._chunks: list[bytes] = []
         self._body = b""
@@ -138,6 +140,10 @@ class Exchange:
         """The proxy restricts the choice. The latest hint before the decision counts; a steering header outranks it."""
         if not self._steered:
             self._subset = subset
+
+    def route(self, pool: str) -> None:
+        """The proxy's own route has chosen the pool (`namespace/name`)."""
+        self._pool = pool
 
     def serve(self, address: str) -> None:
         """The proxy names the endpoint (`ip:port`) that answered."""
@@ -325,8 +331,8 @@ class Exchange:
         request = body_reader.read(self._head, api, body, settings.limits)
         if isinstance(request, Refused):
             return self._refuse(request)
-        if self._subset is not None or settings.pool_hint is not None:
-            request = replace(request, subset=self._subset, pool_hint=settings.pool_hint)
+        if self._subset is not None or self._pool is not None:
+            request = replace(request, subset=self._subset, pool_hint=self._pool)
         self._body = body
         self._request_bytes = len(body)
         self._asked_slot = slot

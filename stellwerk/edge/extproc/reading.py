@@ -12,6 +12,7 @@ MODES = {0: Mode.NONE, 1: Mode.STREAMED, 2: Mode.BUFFERED, 3: Mode.BUFFERED_PART
 
 _SUBSET = ("envoy.lb.subset_hint", "x-gateway-destination-endpoint-subset")
 _SERVED = ("envoy.lb", "x-gateway-destination-endpoint-served")
+_POOL = b"x-stellwerk-pool"
 _MAX_ID_BYTES = 256
 _MAX_ADDRESS_BYTES = 64
 
@@ -48,6 +49,14 @@ def subset(filter_metadata: Any) -> tuple[str, ...] | None:
     if kind == "list_value":
         return tuple(address for item in value.list_value.values if (address := item.string_value.strip()))
     return ()
+
+
+def pool(metadata: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The pool (`namespace/name`) that the proxy's route has chosen, from the metadata of the call."""
+    for name, value in metadata:
+        if name == _POOL:
+            return value.decode("latin-1")
+    return None
 
 
 def served(filter_metadata: Any) -> str | None:

@@ -157,6 +157,10 @@ class Conversation:
         self.is_open = True
         self._service = service
         self._exchange = Exchange(ticket, service.exchange_settings)
+        if service.settings.is_routed:
+            pool = reading.pool(call.metadata)
+            if pool is not None:
+                self._exchange.route(pool)
         self._is_first = True
         self._is_said = False
         self._has_failed = False

@@ -15,6 +15,8 @@ class ExtProcSettings(Struct, frozen=True):
     limits: BodyLimits = BodyLimits()
     timeouts: Timeouts = Timeouts()
     pool_hint: str | None = None
+    is_routed: bool = False
+    """Whether the proxy's routes choose the pool, and say so in the call's metadata."""
     accepts_steering: bool = False
     names_served: bool = False
     reports: bool | None = None
