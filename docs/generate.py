@@ -14,10 +14,11 @@ def page() -> str:
     """The whole page."""
     parts = ["# Commands", "", "Generated from `stellwerk COMMAND --help` by `make docs`.", ""]
     parts += block("stellwerk", help_of(main, "stellwerk", None))
+    group = click.Context(main, info_name="stellwerk", **main.context_settings)
     for name in COMMANDS:
-        command = main.get_command(click.Context(main), name)
+        command = main.get_command(group, name)
         assert command is not None
-        parts += block(f"stellwerk {name}", help_of(command, name, click.Context(main, info_name="stellwerk")))
+        parts += block(f"stellwerk {name}", help_of(command, name, group))
     return "\n".join(parts)
 
 
