@@ -17,6 +17,7 @@ from stellwerk.control.schema import type_info
 from stellwerk.control.statuses import AcceptedStatus, OldPoolStatus, PoolStatus, ReadyStatus
 
 BUNDLE_VERSION = "inference.networking.k8s.io/bundle-version"
+"""Upstream's release that a definition is equal to. A cluster has one: of the kinds that are in the current release."""
 APPROVED = "api-approved.kubernetes.io"
 """API servers refuse definitions in groups under k8s.io without it; the value is the review of the API."""
 _REVIEW = "https://github.com/kubernetes-sigs/gateway-api-inference-extension/pull/1173"
@@ -71,13 +72,13 @@ STORED: Mapping[tuple[str, str], Stored] = {
         "inferenceobjectives", ReadyStatus, (_POOL, _PRIORITY, _AGE), ("infobj",)
     ),
     (f"{LEGACY_GROUP}/v1alpha2", "InferenceObjective"): Stored(
-        "inferenceobjectives", ReadyStatus, (_POOL, _PRIORITY, _AGE), annotations={BUNDLE_VERSION: "v1.5.0"}
+        "inferenceobjectives", ReadyStatus, (_POOL, _PRIORITY, _AGE)
     ),
     (f"{ROUTER_GROUP}/v1alpha2", "InferenceModelRewrite"): Stored(
         "inferencemodelrewrites", AcceptedStatus, (_POOL, _AGE), ("infrewrite",)
     ),
     (f"{LEGACY_GROUP}/v1alpha2", "InferenceModelRewrite"): Stored(
-        "inferencemodelrewrites", AcceptedStatus, (_POOL, _AGE), annotations={BUNDLE_VERSION: "v1.5.0"}
+        "inferencemodelrewrites", AcceptedStatus, (_POOL, _AGE)
     ),
     (f"{OWN_GROUP}/v1alpha1", "ModelServer"): Stored(
         "modelservers",

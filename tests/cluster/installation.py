@@ -1,36 +1,37 @@
 """Installs this checkout's controller into a test cluster, with a GatewayClass for the suites."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from stellwerk.control.crds import definitions
+from stellwerk.control.gateway.kinds import GATEWAY_GROUP
+from stellwerk.control.gateway.permissions import CONTROLLER as CONTROLLER_GRANTS
+from stellwerk.control.gateway.permissions import GATEWAY, GATEWAY_ROLE, LEASE, RBAC_GROUP, rules
+from tests.cluster.api import Document
 from tests.cluster.cluster import Cluster
 
 CLASS_NAME = "stellwerk"
+NAME = "stellwerk-controller"
 NAMESPACE = "stellwerk-system"
-_CONTROLLER = "stellwerk.dev/gateway-controller"
-_RBAC = "rbac.authorization.k8s.io"
+CONTROLLER = "stellwerk.dev/gateway-controller"
 
 
 def install(cluster: Cluster, parameters: Mapping[str, str]) -> None:
-    """The controller, ready, and a class; `parameters` of the class are kept in a ConfigMap as users would."""
+    """Our definitions, the controller, ready, and a class; its parameters are kept in a ConfigMap as users would."""
+    cluster.apply(*definitions())
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    cluster.apply(*_controller())
+    cluster.apply(*_roles(), *_controller())
     cluster.apply(*_class(parameters))
-    cluster.wait_for_deployment("stellwerk-controller", NAMESPACE)
+    cluster.wait_for_deployment(NAME, NAMESPACE)
 
 
-def _class(parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+def _class(parameters: Mapping[str, str]) -> list[Document]:
     reference = {"group": "", "kind": "ConfigMap", "name": CLASS_NAME, "namespace": NAMESPACE}
-    spec: dict[str, Any] = {"controllerName": _CONTROLLER, "parametersRef": reference}
+    metadata = {"name": CLASS_NAME, "namespace": NAMESPACE}
+    spec = {"controllerName": CONTROLLER, "parametersRef": reference}
     return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(parameters)},
         {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": CLASS_NAME, "namespace": NAMESPACE},
-            "data": dict(parameters),
-        },
-        {
-            "apiVersion": "gateway.networking.k8s.io/v1",
+            "apiVersion": f"{GATEWAY_GROUP}/v1",
             "kind": "GatewayClass",
             "metadata": {"name": CLASS_NAME},
             "spec": spec,
@@ -38,28 +39,47 @@ def _class(parameters: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def _controller() -> list[dict[str, Any]]:
-    name = {"name": "stellwerk-controller", "namespace": NAMESPACE}
-    labels = {"app": "stellwerk-controller"}
-    role = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"}
-    container = {"name": "controller", "image": "stellwerk:latest", "args": ["controller"]}
-    spec = {"serviceAccountName": name["name"], "containers": [container]}
+def _roles() -> list[Document]:
+    """As shipped: what the code says it uses, and nothing else."""
+    group = f"{RBAC_GROUP}/v1"
+    subjects = [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
+    place = {"name": NAME, "namespace": NAMESPACE}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": name},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": place},
+        {"apiVersion": group, "kind": "ClusterRole", "metadata": {"name": GATEWAY_ROLE}, "rules": rules(GATEWAY)},
+        {"apiVersion": group, "kind": "ClusterRole", "metadata": {"name": NAME}, "rules": rules(CONTROLLER_GRANTS)},
+        {"apiVersion": group, "kind": "Role", "metadata": place, "rules": rules(LEASE)},
         {
-            "apiVersion": f"{_RBAC}/v1",
+            "apiVersion": group,
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": "stellwerk-controller"},
-            "roleRef": role,
-            "subjects": [{"kind": "ServiceAccount", **name}],
+            "metadata": {"name": NAME},
+            "roleRef": {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": NAME},
+            "subjects": subjects,
         },
+        {
+            "apiVersion": group,
+            "kind": "RoleBinding",
+            "metadata": place,
+            "roleRef": {"apiGroup": RBAC_GROUP, "kind": "Role", "name": NAME},
+            "subjects": subjects,
+        },
+    ]
+
+
+def _controller() -> list[Document]:
+    labels = {"app": NAME}
+    container = {
+        "name": "controller",
+        "image": "stellwerk:latest",
+        "args": ["controller", "--admin", "0.0.0.0:9090"],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 9090}},
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"serviceAccountName": NAME, "containers": [container]}}
+    return [
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": name,
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": spec},
-            },
-        },
+            "metadata": {"name": NAME, "namespace": NAMESPACE},
+            "spec": {"selector": {"matchLabels": labels}, "template": template},
+        }
     ]
