@@ -74,7 +74,9 @@ CONTROLLER = (
     # Leave for a Gateway's pods to read its Secrets. Nobody can give more than they have: see `secrets` above.
     Grant(RBAC_GROUP, ("roles", "rolebindings"), _KEEP),
     Grant(RBAC_GROUP, ("clusterroles",), ("bind",), names=_ROLES, is_cluster_wide=True),
-    Grant(RBAC_GROUP, ("clusterrolebindings",), ("list", "watch", "patch"), names=_ROLES, is_cluster_wide=True),
+    Grant(
+        RBAC_GROUP, ("clusterrolebindings",), ("list", "watch", "create", "patch"), names=_ROLES, is_cluster_wide=True
+    ),
 )
 """`stellwerk controller`, without its lease."""
 
