@@ -15,7 +15,7 @@ from stellwerk.control.gateway.resources import (
     REFERENCE_GRANTS,
 )
 from stellwerk.control.gateway.world import World, read
-from stellwerk.control.kube.resource import NAMESPACES, POOLS, SECRETS, SERVICES, Key, Resource
+from stellwerk.control.kube.resource import ENDPOINT_SLICES, NAMESPACES, POOLS, SECRETS, SERVICES, Key, Resource
 
 FIELDS: Mapping[Resource, tuple[str, type[kinds.Item]]] = {
     GATEWAY_CLASSES: ("classes", kinds.GatewayClass),
@@ -27,8 +27,9 @@ FIELDS: Mapping[Resource, tuple[str, type[kinds.Item]]] = {
     SECRETS: ("secrets", kinds.Secret),
     NAMESPACES: ("namespaces", kinds.Namespace),
     CONFIG_MAPS: ("config_maps", kinds.ConfigMap),
+    ENDPOINT_SLICES: ("slices", kinds.EndpointSlice),
 }
-"""What of a World the controller follows."""
+"""What of a World is followed: by the controller all but EndpointSlices, by a gateway all but ConfigMaps."""
 
 
 class Assembly:

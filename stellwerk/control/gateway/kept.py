@@ -38,6 +38,17 @@ def deployment(value: Object) -> Object:
     return {**kept, "status": {"readyReplicas": ready}} if ready else kept
 
 
+def endpoint_slice(value: Object) -> Object:
+    """Where a Service leads to: ready addresses and ports."""
+    endpoints = [
+        {"addresses": each.get("addresses") or (), "conditions": {"ready": True}}
+        for each in value.get("endpoints") or ()
+        if (each.get("conditions") or {}).get("ready") is not False
+    ]
+    ports = [{name: port[name] for name in ("name", "port") if name in port} for port in value.get("ports") or ()]
+    return {**_head(value), "metadata": _metadata(value, "labels"), "endpoints": endpoints, "ports": ports}
+
+
 def secret(value: Object) -> Object:
     """A certificate and its key, and nothing else that a Secret may hold."""
     data = value.get("data") or {}
