@@ -1,0 +1,102 @@
+"""What an API server says about one Gateway: the objects of its plan, followed through every change.
+
+Only this Gateway is watched, and of the Secrets those that its listeners name, each by its name.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterator
+
+from stellwerk.control.gateway import kept
+from stellwerk.control.gateway.assembly import FIELDS, Assembly
+from stellwerk.control.gateway.references import references
+from stellwerk.control.gateway.resources import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, REFERENCE_GRANTS
+from stellwerk.control.gateway.world import World
+from stellwerk.control.kube.resource import ENDPOINT_SLICES, NAMESPACES, POOLS, SECRETS, SERVICES, Key, Resource
+from stellwerk.edge.kube.client import KubeClient
+from stellwerk.edge.kube.copies import Copies
+
+log = logging.getLogger("stellwerk.kube")
+
+_SETTLE_SECONDS = 0.05
+"""From the first news to the world that has it: what changes together is seen together."""
+_WAIT_SAID_SECONDS = 10.0
+
+
+class GatewayWorld:
+    """Owner of the copies and of the world. `load` once, then `run`."""
+
+    def __init__(self, client: KubeClient, gateway: Key, controller: str) -> None:
+        self._controller = controller
+        self._assembly = Assembly()
+        self._wake = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self.copies = Copies(client, self._on_change)
+        follow = self.copies.follow
+        self.copies.name(GATEWAYS, [gateway])
+        follow(GATEWAY_CLASSES)
+        follow(NAMESPACES, keep=kept.labels_only)
+        follow(HTTP_ROUTES)
+        follow(REFERENCE_GRANTS)
+        follow(POOLS, is_optional=True)
+        follow(SERVICES, keep=kept.service)
+        follow(ENDPOINT_SLICES, keep=kept.endpoint_slice)
+
+    async def load(self) -> World:
+        """Everything for the first time; waits for the API server as long as it takes, and says so."""
+        self._following = asyncio.create_task(self.copies.run(), name="copies")
+        while waiting := self.copies.unsynced:
+            self._expect_following()
+            try:
+                async with asyncio.timeout(_WAIT_SAID_SECONDS):
+                    await self._news()
+            except TimeoutError:
+                log.warning("waiting for the API server: %s", ", ".join(waiting))
+            self._settle()
+        self._settle()
+        return self._assembly.world
+
+    async def run(self, apply: Callable[[World], None]) -> None:
+        """Follow every change until cancelled."""
+        try:
+            while True:
+                await self._news()
+                self._expect_following()
+                if self._settle() and not self.copies.unsynced:
+                    apply(self._assembly.world)
+        finally:
+            if self._following is not None:
+                self._following.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._following
+
+    def remarks(self) -> Iterator[str]:
+        """What is behind, and what was left out."""
+        yield from self.copies.problems
+        yield from map(str, self._assembly.problems)
+
+    async def _news(self) -> None:
+        await self._wake.wait()
+        await asyncio.sleep(_SETTLE_SECONDS)
+        self._wake.clear()
+
+    def _expect_following(self) -> None:
+        if self._following is not None and self._following.done():
+            self._following.result()
+
+    def _settle(self) -> bool:
+        """Take in the news. A listener that names another Secret has it followed."""
+        is_new = self._assembly.settle()
+        if is_new:
+            named = references(self._assembly.world, self._controller).all_secrets
+            self.copies.name(SECRETS, named, kept.secret)
+        return is_new
+
+    def _on_change(self, resource: Resource, keys: Collection[Key]) -> None:
+        """The copies keep an object that is no longer followed until the next change: it is gone for us at once."""
+        objects = self.copies.objects(resource)
+        for key in keys:
+            if resource in FIELDS:
+                self._assembly.put(resource, key, objects.get(key))
+        self._wake.set()
