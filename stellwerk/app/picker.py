@@ -52,10 +52,21 @@ def _to_nobody(catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
 class SourceStatus(Protocol):
     """How following the objects goes."""
 
-    good: int
-    bad: int
-    problems: tuple[Finding, ...]
-    unresolved: tuple[str, ...]
+    @property
+    def good(self) -> int:
+        """Readings put into effect."""
+
+    @property
+    def bad(self) -> int:
+        """Readings with problems."""
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """What is wrong right now."""
+
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """Names without an address."""
 
     @property
     def is_stale(self) -> bool:

@@ -5,6 +5,7 @@ copy stays as it was, and `age_seconds` grows. `control.kube.replica` holds the 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -229,7 +230,7 @@ class Reflector:
                 began = time.monotonic()
                 self._is_well()
                 self._is_watching = True
-                await self._follow(stream, on_change)
+                await self._follow(stream, seconds, on_change)
         finally:
             now = time.monotonic()
             if self._is_watching:
@@ -240,17 +241,17 @@ class Reflector:
         if now - began < self._pace.retry_seconds and not self._replica.is_doubtful:
             raise ApiError(0, "Ended", f"the watch of {self.resource} ended as soon as it began")
 
-    async def _follow(self, stream: WatchStream, on_change: OnChange) -> None:
-        """Until the stream ends, or events came out of order and the last list is a while ago."""
-        try:
-            async with asyncio.timeout(None) as limit:
+    async def _follow(self, stream: WatchStream, seconds: float, on_change: OnChange) -> None:
+        """Until the stream or its time ends, or until events came out of order and the last list is a while ago."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(ends) as limit:
                 while (events := await stream.events()) is not None:
                     self._take_in(events, on_change)
-                    if self._replica.is_doubtful and limit.when() is None:
-                        wait = max(0.0, self._listed_at + self._pace.doubt_seconds - time.monotonic())
-                        limit.reschedule(asyncio.get_running_loop().time() + wait)
-        except TimeoutError:
-            log.debug("%s: events came out of order; listing again", self)
+                    if self._replica.is_doubtful and limit.when() == ends:
+                        wait = self._listed_at + self._pace.doubt_seconds - time.monotonic()
+                        limit.reschedule(min(ends, loop.time() + max(0.0, wait)))
 
     def _take_in(self, events: list[WatchEvent], on_change: OnChange) -> None:
         self.counts.events += len(events)
