@@ -22,7 +22,7 @@ import yaml
 
 from tests.cluster import network
 from tests.cluster.api import Api, ApiError, Document
-from tests.cluster.node import FAILED_FILE, IMAGES_FILE, READY_FILE
+from tests.cluster.node import AWAY_FILE, FAILED_FILE, IMAGES_FILE, READY_FILE
 from tests.cluster.toolchain import ROOT, missing, programs_directory, search_path
 
 T = TypeVar("T")
@@ -142,6 +142,24 @@ class Cluster:
             for line in path.read_text().splitlines():
                 with contextlib.suppress(ValueError):
                     yield json.loads(line)
+
+    @contextlib.contextmanager
+    def api_server_away(self) -> Iterator[None]:
+        """No API server in the block; the block begins when it is gone, and ends when it answers again."""
+        away = self.state / AWAY_FILE
+        away.touch()
+        try:
+            self.wait("the API server to be gone", lambda: not self._has_api_server())
+            yield
+        finally:
+            away.unlink()
+            self.wait("the API server to be back", self._has_api_server)
+
+    def _has_api_server(self) -> bool:
+        try:
+            return bool(self.api.get("/readyz"))
+        except (ApiError, OSError):
+            return False
 
     @contextlib.contextmanager
     def process(self, *command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:

@@ -33,6 +33,7 @@ _CONTROLLERS = (
     "root-ca-certificate-publisher",
     "garbage-collector",
 )
+_API_SERVER = "kube-apiserver"
 _START_SECONDS = 120.0
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -61,10 +62,23 @@ class ControlPlane:
         self._write_credentials()
         self._start_etcd()
         self._start_api_server()
+        self.wait_for("the API server's certificate", (self._state / "certs" / "apiserver.crt").read_bytes)
+        self.api = Api.from_kubeconfig(self._state / "kubeconfig")
+        self.wait_for("the API server", lambda: self.api.get("/readyz"))
         self._start_controllers()
         self._create_definitions()
         self.wait_for("default account", lambda: self.api.get("/api/v1/namespaces/default/serviceaccounts/default"))
         return self.api
+
+    def keep_api_server(self, is_wanted: bool) -> None:
+        """Stop the API server, or start it again; nothing when it is as wanted."""
+        running = self._running.get(_API_SERVER)
+        if running is not None and not is_wanted:
+            del self._running[_API_SERVER]
+            running.kill()
+            running.wait()
+        elif running is None and is_wanted:
+            self._start_api_server()
 
     def check(self) -> None:
         """Raises StartFailed when a process has ended."""
@@ -137,8 +151,8 @@ class ControlPlane:
 
     def _start_api_server(self) -> None:
         self._start(
-            "kube-apiserver",
-            self._programs / "kube-apiserver",
+            _API_SERVER,
+            self._programs / _API_SERVER,
             [
                 "--etcd-servers=http://127.0.0.1:2379",
                 f"--advertise-address={NODE_IP}",
@@ -155,9 +169,6 @@ class ControlPlane:
                 "--v=0",
             ],
         )
-        self.wait_for("the API server's certificate", (self._state / "certs" / "apiserver.crt").read_bytes)
-        self.api = Api.from_kubeconfig(self._state / "kubeconfig")
-        self.wait_for("kube-apiserver", lambda: self.api.get("/readyz"))
 
     def _start_controllers(self) -> None:
         self._start(

@@ -20,7 +20,9 @@ from tests.cluster.toolchain import programs_directory
 IMAGES_FILE = "images.json"
 READY_FILE = "ready"
 FAILED_FILE = "failed"
-_CHECK_SECONDS = 0.5
+AWAY_FILE = "api-server-away"
+"""While it is there, the API server is not."""
+_CHECK_SECONDS = 0.1
 
 
 def main(state: Path) -> int:
@@ -38,6 +40,7 @@ def main(state: Path) -> int:
         ServiceProxy(api).start()
         (state / READY_FILE).touch()
         while not stopping.wait(_CHECK_SECONDS):
+            plane.keep_api_server(not (state / AWAY_FILE).exists())
             plane.check()
     except (StartFailed, network.NetworkError, OSError) as problem:
         (state / FAILED_FILE).write_text(str(problem))

@@ -83,8 +83,7 @@ class Pod(threading.Thread):
                 is_laid_out = self._write_sources()
                 written = time.monotonic() if is_laid_out or written else 0.0
             if written:
-                for container in self._containers:
-                    self._step(container)
+                self._step_all()
             self._report()
 
     def _write_sources(self) -> bool:
@@ -94,6 +93,14 @@ class Pod(threading.Thread):
             self._say(f"volumes: {problem}")
             return False
         return True
+
+    def _step_all(self) -> None:
+        try:
+            for container in self._containers:
+                self._step(container)
+        except (ApiError, KeyError, OSError) as problem:
+            self._say(f"not started: {problem!r}")
+            self.deleted.wait(1)
 
     def _step(self, container: Container) -> None:
         if container.is_running:

@@ -143,6 +143,17 @@ def test_a_changed_secret_reaches_its_mount(cluster: Cluster, namespace: str) ->
     cluster.wait("the second word", lambda: "second" in cluster.logs(namespace, "reader"))
 
 
+def test_pods_outlive_an_api_server_that_goes_and_comes_back(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(*web("lasting", namespace))
+    address = wait_for_pod(cluster, "lasting", namespace)["status"]["podIP"]
+    with cluster.api_server_away(), cluster.network():
+        assert call(f"http://{address}:3000", timeout=5).json()["pod"] == "lasting"
+    found = cluster.get("Pod", "lasting", namespace)
+    assert found["status"]["containerStatuses"][0]["restartCount"] == 0
+    cluster.apply(*web("later", namespace))
+    wait_for_pod(cluster, "later", namespace)
+
+
 @pytest.mark.usefixtures("cluster")
 def test_nothing_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
