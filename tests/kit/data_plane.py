@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from stellwerk.model.endpoint import Endpoint
 from tests.kit.processes import wait_until
 
 T = TypeVar("T")
+EVENTS = "text/event-stream"
 
 
 class RecordingServer(ThreadingHTTPServer):
@@ -35,6 +37,9 @@ class RecordingServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[dict[str, Any]] = []
         self.events = b"data: [DONE]\n\n"
+        self.pieces: list[bytes] = []
+        """Sent instead of `events` if there are any, `pause_seconds` apart."""
+        self.pause_seconds = 0.0
 
     @property
     def port(self) -> int:
@@ -48,6 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: RecordingServer
     wbufsize = -1
+    disable_nagle_algorithm = True
     timeout: ClassVar[float] = 30.0
 
     def do_GET(self) -> None:
@@ -58,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if self.path.startswith("/stream"):
-            self._send("text/event-stream", self.server.events, 200)
+            self._send(EVENTS, b"".join(self.server.pieces) or self.server.events, 200)
             return
         status = 418 if self.path.startswith("/teapot") else 200
         answer = {"served_by": self.server.port, "bytes": len(body), "headers": headers}
@@ -71,8 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
+        for piece in self.server.pieces if content_type == EVENTS and self.server.pieces else [body]:
+            self.wfile.write(piece)
+            self.wfile.flush()
+            time.sleep(self.server.pause_seconds)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent."""

@@ -1,10 +1,12 @@
-"""Pools as Envoy sees them: one cluster per pool, its endpoints in a file of its own.
+"""Pools as Envoy sees them: one cluster per pool, with its endpoints in it.
 
 The picker's list decides which endpoint serves, and in which order others are tried; the cluster's own policy decides
 only while the picker is silent. A pick outside the pool cannot leave it: Envoy takes a member instead.
-"""
 
-import hashlib
+Endpoints do not come by files of their own (EDS): Envoy takes one inotify instance per watched file, the kernel grants
+a user 128 of them, and an Envoy that gets none aborts. A changed pool is a changed cluster, which Envoy swaps without
+touching what runs.
+"""
 
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import DESTINATION_HEADER
@@ -13,11 +15,6 @@ from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.catalog import Pool
 
 H2C = "kubernetes.io/h2c"
-
-
-def endpoints_file(pool: Pool) -> str:
-    """The file name of a pool's endpoints. A digest, because a pool's name may be longer than a file's."""
-    return f"endpoints-{hashlib.sha256(pool.name.encode()).hexdigest()[:16]}.json"
 
 
 def cluster(pool: Pool, settings: EnvoySettings) -> Document:
@@ -29,13 +26,8 @@ def cluster(pool: Pool, settings: EnvoySettings) -> Document:
     return typed(
         "envoy.config.cluster.v3.Cluster",
         name=pool.name,
-        type="EDS",
-        eds_cluster_config={
-            "eds_config": {
-                "resource_api_version": "V3",
-                "path_config_source": {"path": settings.paths.endpoints(endpoints_file(pool))},
-            }
-        },
+        type="STATIC",
+        load_assignment={"cluster_name": pool.name, "endpoints": [{"lb_endpoints": members(pool)}]},
         connect_timeout=seconds(settings.connect_seconds),
         typed_extension_protocol_options=http_options(
             {"explicit_http_config": protocol}, {"idle_timeout": seconds(settings.keep_alive_seconds)}
@@ -45,17 +37,12 @@ def cluster(pool: Pool, settings: EnvoySettings) -> Document:
     )
 
 
-def assignment(pool: Pool) -> Document:
+def members(pool: Pool) -> list[Document]:
     """The pool's endpoints, each address once, in a stable order."""
     addresses = sorted({(each.host, each.port) for each in pool.endpoints})
-    members = [
+    return [
         {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in addresses
     ]
-    return typed(
-        "envoy.config.endpoint.v3.ClusterLoadAssignment",
-        cluster_name=pool.name,
-        endpoints=[{"lb_endpoints": members}] if members else [],
-    )
 
 
 def _override_host() -> Document:

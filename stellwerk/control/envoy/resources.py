@@ -1,6 +1,6 @@
 """The files: from Catalog and settings to everything that Envoy reads, ordered so that each change is safe.
 
-A cluster's endpoints are there before the cluster, and clusters before the routes that name them.
+Clusters are there before the routes that name them.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from stellwerk.control.envoy.bootstrap import bootstrap
-from stellwerk.control.envoy.clusters import assignment, cluster, endpoints_file
+from stellwerk.control.envoy.clusters import cluster
 from stellwerk.control.envoy.document import Document, discovery
 from stellwerk.control.envoy.listener import STAT_PREFIX, listener
 from stellwerk.control.envoy.routes import NOTHING_SERVED, ROUTES, route_configuration
@@ -18,7 +18,7 @@ from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.catalog import Catalog
 
 LDS, CDS, RDS = "listener_manager.lds", "cluster_manager.cds", f"http.{STAT_PREFIX}.rds.{ROUTES}"
-"""Prefixes of the statistics of Envoy's subscriptions; that of a pool's endpoints is `cluster.NAME`."""
+"""Prefixes of the statistics of Envoy's subscriptions."""
 
 
 class Resources(Struct, frozen=True):
@@ -38,14 +38,14 @@ def resources(
     `served` are the models that servers list themselves, by pool: without objects that name them, only they tell to
     which pool a request belongs while the picker is silent.
     """
-    pools = [catalog.pools[name] for name in sorted(catalog.pools)]
     paths = settings.paths
-    files = {paths.endpoints(endpoints_file(pool)): _file(assignment(pool)) for pool in pools}
-    stats = {paths.endpoints(endpoints_file(pool)): f"cluster.{pool.name}" for pool in pools}
-    files[paths.clusters] = _file(*(cluster(pool, settings) for pool in pools))
-    files[paths.routes] = _file(route_configuration(catalog, settings, served))
-    files[paths.listeners] = _file(listener(settings))
-    stats |= {paths.clusters: CDS, paths.routes: RDS, paths.listeners: LDS}
+    pools = [cluster(catalog.pools[name], settings) for name in sorted(catalog.pools)]
+    files = {
+        paths.clusters: _file(*pools),
+        paths.routes: _file(route_configuration(catalog, settings, served)),
+        paths.listeners: _file(listener(settings)),
+    }
+    stats = {paths.clusters: CDS, paths.routes: RDS, paths.listeners: LDS}
     versions = {f"{stats[path]}.version_text": document["version_info"] for path, document in files.items()}
     return Resources((paths.bootstrap, bootstrap(settings)), files, versions)
 

@@ -46,10 +46,6 @@ class RuntimePaths(Struct, frozen=True):
         """CDS."""
         return f"{self.watched}/clusters.json"
 
-    def endpoints(self, file_name: str) -> str:
-        """EDS, one file per pool."""
-        return f"{self.watched}/{file_name}"
-
 
 class EnvoySettings(Struct, frozen=True):
     """Sizes in bytes, durations in seconds. Constant for the life of an Envoy process."""

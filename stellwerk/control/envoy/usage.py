@@ -1,7 +1,8 @@
 """Token counts out of streamed answers, inside Envoy: the bytes pass untouched and never visit the picker.
 
-Each rule copies one number of an event's JSON into dynamic metadata, where the access log finds it. The last event
-that has it wins, so continuous usage reports work too. JSON answers are read by the picker instead.
+A Lua filter looks for the `usage` objects of the chunks that pass and copies their numbers into dynamic metadata, where
+the access log finds them. Envoy's own `sse_to_metadata` would parse every event as JSON, and an event that is a bare
+JSON scalar (`data: 0`) crashes Envoy 1.40 with all that runs through it. JSON answers are read by the picker instead.
 """
 
 from stellwerk.control.envoy.document import Document, extension
@@ -9,47 +10,58 @@ from stellwerk.control.envoy.document import Document, extension
 NAMESPACE = "stellwerk.usage"
 PROMPT, CACHED, OUTPUT = "prompt_tokens", "cached_tokens", "output_tokens"
 
-_PLACES = {
-    PROMPT: (
-        ("usage", "prompt_tokens"),  # chat, completions
-        ("usage", "input_tokens"),  # Anthropic's message_delta, from vLLM
-        ("message", "usage", "input_tokens"),  # Anthropic's message_start
-        ("response", "usage", "input_tokens"),  # responses
-    ),
-    CACHED: (
-        ("usage", "prompt_tokens_details", "cached_tokens"),
-        ("usage", "cache_read_input_tokens"),
-        ("message", "usage", "cache_read_input_tokens"),
-        ("response", "usage", "input_tokens_details", "cached_tokens"),
-    ),
-    OUTPUT: (
-        ("usage", "completion_tokens"),
-        ("usage", "output_tokens"),
-        ("response", "usage", "output_tokens"),
-    ),
+_SCRIPT = r"""
+local NAMES = {
+  prompt_tokens = "PROMPT", input_tokens = "PROMPT",
+  completion_tokens = "OUTPUT", output_tokens = "OUTPUT",
+  cached_tokens = "CACHED", cache_read_input_tokens = "CACHED",
 }
+local LONGEST = 8192
 
-_MAX_EVENT_BYTES = 1024 * 1024
-"""The last event of the responses API carries the whole answer. A longer one is passed on unread."""
+-- The last count of each name wins: usage may come with every event. Returns what to put before the next chunk.
+-- A quoted "usage" cannot stand inside a string, where its quotes would be escaped.
+local function read(text, counts)
+  local position = 1
+  while true do
+    local first, last = text:find('"usage"', position, true)
+    if not first then return text:sub(-6) end
+    local object = text:match("^%s*:%s*(%b{})", last + 1)
+    if object then
+      for name, count in object:gmatch('"([%w_]+)"%s*:%s*(%d+)%s*[,}]') do
+        if NAMES[name] and #count <= 15 then counts[NAMES[name]] = tonumber(count) end
+      end
+    elseif #text - first < LONGEST and (text:find("^%s*:%s*{", last + 1) or text:find("^%s*:?%s*$", last + 1)) then
+      return text:sub(first)
+    end
+    position = last + 1
+  end
+end
+
+function envoy_on_response(handle)
+  local content_type = handle:headers():get("content-type")
+  if not content_type or content_type:sub(1, 17):lower() ~= "text/event-stream" then return end
+  local before, counts = "", {}
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    if length > 0 then
+      before = read(before .. chunk:getBytes(0, length), counts)
+      for name, count in pairs(counts) do
+        handle:streamInfo():dynamicMetadata():set("NAMESPACE", name, count)
+        counts[name] = nil
+      end
+    end
+  end
+end
+"""
 
 
 def usage_filter() -> Document:
-    """`sse_to_metadata`: looks at answers of type text/event-stream only."""
-    rules = [_rule(path, key) for key, paths in _PLACES.items() for path in paths]
-    parser = extension(
-        "envoy.content_parsers.json", "envoy.extensions.content_parsers.json.v3.JsonContentParser", rules=rules
-    )
+    """Looks at answers of type text/event-stream only."""
+    script = _SCRIPT
+    for name, value in {"NAMESPACE": NAMESPACE, "PROMPT": PROMPT, "OUTPUT": OUTPUT, "CACHED": CACHED}.items():
+        script = script.replace(f'"{name}"', f'"{value}"')
     return extension(
-        "envoy.filters.http.sse_to_metadata",
-        "envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
-        response_rules={"content_parser": parser, "max_event_size": _MAX_EVENT_BYTES},
+        "envoy.filters.http.lua",
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": script},
     )
-
-
-def _rule(path: tuple[str, ...], key: str) -> Document:
-    return {
-        "rule": {
-            "selectors": [{"key": name} for name in path],
-            "on_present": {"metadata_namespace": NAMESPACE, "key": key, "type": "NUMBER"},
-        }
-    }
