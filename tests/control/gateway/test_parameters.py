@@ -1,0 +1,62 @@
+"""Parameters of classes and Gateways."""
+
+import pytest
+
+from stellwerk.control.gateway.parameters import Malformed, Parameters, parameters, reference_problem
+
+
+def test_every_parameter_is_read() -> None:
+    data = {
+        "replicas": "3",
+        "image": "registry.example:5000/stellwerk:1.0@sha256:0f",
+        "serviceType": "ClusterIP",
+        "resources": "requests: {cpu: 500m, memory: 1Gi}\nlimits: {memory: 2Gi}",
+        "pickerBodyMode": "Streamed",
+    }
+    assert parameters(data, "infra/gw") == Parameters(
+        replicas=3,
+        image=data["image"],
+        service_type="ClusterIP",
+        resources={"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+        picker_body_mode="Streamed",
+    )
+
+
+def test_an_empty_map_says_nothing() -> None:
+    assert parameters({}, "infra/gw") == Parameters()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"replica": "3"}, 'no parameter "replica": did you mean "replicas"?'),
+        ({"replicas": "-1"}, "not a number from 0"),
+        ({"replicas": "99999999999999999999"}, "not a number from 0"),
+        ({"replicas": "٣"}, "not a number from 0"),
+        ({"image": "a b"}, "not the name of an image"),
+        ({"serviceType": "clusterip"}, 'did you mean "ClusterIP"?'),
+        ({"pickerBodyMode": "Buffered"}, "is not known"),
+        ({"resources": "cpu: 1"}, "must be a mapping with requests and limits"),
+        ({"resources": "[1"}, "resources"),
+        ({"resources": "requests: 1"}, "must be a mapping like"),
+        ({"resources": "requests: {cpu: fast}"}, "not a quantity"),
+        ({"resources": "a: &a [*a]"}, "resources"),
+    ],
+)
+def test_what_is_wrong_is_named(data: dict[str, str], words: str) -> None:
+    found = parameters(data, "infra/gw")
+    assert isinstance(found, Malformed)
+    assert "infra/gw" in found.message
+    assert words in found.message
+
+
+def test_a_gateway_overrides_its_class_key_by_key() -> None:
+    own, common = Parameters(replicas=0), Parameters(replicas=2, image="a", service_type="NodePort")
+    assert own.over(common) == Parameters(replicas=0, image="a", service_type="NodePort")
+
+
+def test_a_reference_must_name_a_config_map() -> None:
+    assert reference_problem({"group": "", "kind": "ConfigMap"}) is None
+    assert "InvalidParameters of group invalid.io" in (
+        reference_problem({"group": "invalid.io", "kind": "InvalidParameters"}) or ""
+    )
