@@ -10,7 +10,6 @@ from stellwerk.control.gateway.world import world
 from stellwerk.control.kube.resource import Resource
 from tests.kit.gateway_objects import gateway, gateway_class, http_route
 
-
 MAKERS: list[tuple[Resource, Callable[[str], dict[str, Any]]]] = [
     (GATEWAY_CLASSES, gateway_class),
     (GATEWAYS, gateway),
