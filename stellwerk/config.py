@@ -10,7 +10,7 @@ from stellwerk.exchange.limits import BodyLimits
 
 
 class Address(Struct, frozen=True):
-    """Where to listen: `host:port`, or a Unix socket path when `path` is set."""
+    """Where to listen: `host:port`, or a Unix socket path when `path` is set. No host: every address there is."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -69,6 +69,8 @@ class Scraping(Struct, frozen=True):
     max_page_bytes: int = 4 * 1024 * 1024
     models_interval_seconds: float = 10.0
     """How often `/v1/models` is read from a server that is well."""
+    believed_seconds: float | None = None
+    """Older readings are not believed at all; None: two seconds above the idle interval."""
 
 
 class Observability(Struct, frozen=True):
@@ -78,6 +80,26 @@ class Observability(Struct, frozen=True):
     """text, json, or auto: text on a terminal."""
     log_level: str = "info"
     decisions_bytes: int = 16 * 1024 * 1024
+
+
+class Cluster(Struct, frozen=True):
+    """The pool of a picker as an API server has it: an InferencePool, or Pods by their labels."""
+
+    kubeconfig: str | None = None
+    """None: the Pod's service account, or the usual places."""
+    namespace: str | None = None
+    """None: that of the Pod, or of the kubeconfig's context."""
+    pool_name: str | None = None
+    pool_group: str = "inference.networking.k8s.io"
+    labels: tuple[tuple[str, str], ...] = ()
+    """Without `pool_name`: what the Pods must have."""
+    ports: tuple[int, ...] = ()
+    elects: bool = False
+    """Whether one of several replicas serves, and the others stand by."""
+    instance: str | None = None
+    """The Pod's name; None: the host's."""
+    guards_metrics: bool = True
+    """Whether the API server is asked who may read metrics."""
 
 
 class Epp(Struct, frozen=True):
@@ -98,6 +120,24 @@ class Epp(Struct, frozen=True):
     """Whether unknown model names are 404 instead of the server's business."""
     accepts_steering: bool = False
     """Whether `test-epp-endpoint-selection` is honoured and the served endpoint reported in a response header."""
+    ignores_subset: bool = False
+    """Whether the proxy's subset hint has no effect."""
+    tls_min_version: str = "TLSv1.2"
+    """`TLSv1.2` or `TLSv1.3`."""
+    cluster: Cluster | None = None
+    """None: the objects come from files and flags."""
+
+
+class OwnGateway(Struct, frozen=True):
+    """The Gateway whose traffic this process serves (`stellwerk gateway`)."""
+
+    name: str
+    """`namespace/name`."""
+    controller: str = "stellwerk.dev/gateway-controller"
+    """`spec.controllerName` of the classes that are ours."""
+    kubeconfig: str | None = None
+    picker_body_mode: str = "FullDuplexStreamed"
+    """How pools' own pickers are shown bodies where the pool does not say: a value of `BodyMode`."""
 
 
 class Config(Struct, frozen=True):
@@ -111,6 +151,8 @@ class Config(Struct, frozen=True):
     """URLs of the simple case (`--server`)."""
     picker_config: str | None = None
     """File of an EndpointPickerConfig."""
+    picker_text: str | None = None
+    """An EndpointPickerConfig itself."""
     trusted_sources: tuple[str, ...] = ()
     """CIDRs whose identity and priority headers are believed; nobody by default."""
     body: BodyLimits = BodyLimits()
@@ -121,5 +163,7 @@ class Config(Struct, frozen=True):
     prefix_index_bytes: int = 256 * 1024 * 1024
     """Upper bound of the prefix index over all servers."""
     epp: Epp = Epp()
+    gateway: OwnGateway | None = None
+    """None: not a gateway of a cluster."""
     emits_scores: bool = False
     """Whether scores go to dynamic metadata `x-gateway-destination-endpoint-scores`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from stellwerk.app.gateway import PickerJob, run_picker
+from stellwerk.app.routed import run_routed_picker
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -15,7 +16,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 2 or arguments[0] != "picker":
         print("this is started by `stellwerk run`; see `stellwerk --help`", file=sys.stderr)
         return 2
-    return run_picker(msgspec.json.decode(Path(arguments[1]).read_bytes(), type=PickerJob))
+    job = msgspec.json.decode(Path(arguments[1]).read_bytes(), type=PickerJob)
+    return run_picker(job) if job.config.gateway is None else run_routed_picker(job)
 
 
 if __name__ == "__main__":

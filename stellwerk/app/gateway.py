@@ -16,7 +16,7 @@ from msgspec import Struct
 from stellwerk.app.picker import STANDING, Picker
 from stellwerk.app.running import files_of, running
 from stellwerk.config import Config
-from stellwerk.control.envoy.resources import resources
+from stellwerk.control.envoy.resources import Resources, resources
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.edge import extproc, log, preflight
 from stellwerk.edge.envoy import EnvoyAdmin, EnvoyFiles, EnvoyLog, EnvoyWatch, Rejection, command, drain
@@ -48,16 +48,16 @@ def run_gateway(config: Config) -> int:
         preflight.check_port(config.listen.host, config.listen.port)
         preflight.check_port(config.admin.host, config.admin.port, "--admin")
         with preflight.RuntimeDirectory() as paths:
-            await supervise(config, paths, binary)
+            # Envoy starts at once and answers 503 until the picker has written what the objects ask for.
+            first = resources(Catalog(), envoy_settings(config, paths))
+            await supervise(config, paths, binary, first)
 
     return running(serve)
 
 
-async def supervise(config: Config, paths: RuntimePaths, binary: Path) -> None:
-    """Run the two children until a signal comes."""
-    envoy = envoy_settings(config, paths)
-    # Envoy starts at once and answers 503 until the picker has written what the objects ask for.
-    EnvoyFiles(paths).write(resources(Catalog(), envoy))
+async def supervise(config: Config, paths: RuntimePaths, binary: Path, first: Resources) -> None:
+    """Run the two children until a signal comes. `first` is what Envoy starts with."""
+    EnvoyFiles(paths).write(first)
     job = Path(paths.directory) / "picker.json"
     job.write_bytes(msgspec.json.encode(PickerJob(config, paths.directory)))
     admin, envoy_log = EnvoyAdmin(paths.admin_socket), EnvoyLog()
@@ -105,7 +105,8 @@ async def _announce(config: Config, admin: EnvoyAdmin) -> None:
     while not await admin.is_ready():  # noqa: ASYNC110 - Envoy tells no event
         await asyncio.sleep(0.05)
     listen = f"http://{config.listen.host}:{config.listen.port}"
-    _log.info("ready for requests on %s, admin on http://%s:%d", listen, config.admin.host, config.admin.port)
+    where = listen if config.gateway is None else f"the listeners of Gateway {config.gateway.name}"
+    _log.info("ready for requests on %s, admin on http://%s:%d", where, config.admin.host, config.admin.port)
 
 
 def run_picker(job: PickerJob) -> int:
@@ -118,7 +119,7 @@ def run_picker(job: PickerJob) -> int:
     )
 
     async def serve() -> None:
-        picker = Picker(config, settings, files_of(config), partial(_write, files, envoy), lambda: _rejection(paths))
+        picker = Picker(config, settings, files_of(config), partial(_write, files, envoy), lambda: rejection(paths))
         server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport, STANDING)
         try:
             await picker.run(lambda: server.listen_unix(paths.picker_socket))
@@ -136,7 +137,7 @@ def _write(files: EnvoyFiles, settings: EnvoySettings, catalog: Catalog, served:
         _log.debug("Envoy's files written", extra={"fields": {"count": len(written)}})
 
 
-def _rejection(paths: RuntimePaths) -> Iterator[str]:
+def rejection(paths: RuntimePaths) -> Iterator[str]:
     """What the supervisor noted of Envoy's last rejection."""
     with contextlib.suppress(OSError):
         yield Path(paths.directory, REJECTION_FILE).read_text()

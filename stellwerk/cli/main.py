@@ -21,6 +21,7 @@ COMMANDS = {
     "sim": Lazy("stellwerk.cli.sim:sim", "Simulated vLLM servers with real HTTP, metrics and faults."),
     "epp": Lazy("stellwerk.cli.epp:epp", "The endpoint picker alone, behind any gateway of the Inference Extension."),
     "controller": Lazy("stellwerk.cli.controller:controller", "In a cluster: keeps the Gateways of our classes."),
+    "gateway": Lazy("stellwerk.cli.gateway:gateway", "In a cluster: serves one Gateway's routes."),
     "validate": Lazy("stellwerk.cli.validate:validate", "Check objects and picker configuration offline."),
     "crds": Lazy("stellwerk.cli.crds:crds", "The CustomResourceDefinitions, for a cluster."),
 }

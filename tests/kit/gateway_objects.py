@@ -1,81 +1,152 @@
-"""Builders of Gateway API objects as an API server sends them, with defaults filled in."""
+"""Objects of the Gateway API and of Kubernetes, as an API server sends them, with defaults."""
 
+import base64
+import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Object = dict[str, Any]
-GROUP = "gateway.networking.k8s.io"
-POOL_GROUP = "inference.networking.k8s.io"
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from stellwerk.control.gateway.world import World, world
+
 CONTROLLER = "stellwerk.dev/gateway-controller"
+GROUP = "gateway.networking.k8s.io"
+Object = dict[str, Any]
 
 
-def _object(version: str, kind: str, name: str, namespace: str, spec: Object | None, **metadata: Any) -> Object:
-    place: Object = {"name": name, "generation": 1, "uid": f"uid-{kind}-{name}", **metadata}
-    if namespace:
-        place["namespace"] = namespace
-    value: Object = {"apiVersion": version, "kind": kind, "metadata": place}
-    return value if spec is None else {**value, "spec": spec}
+def made(*objects: Object) -> World:
+    """The world of `objects`, all of which can be read."""
+    found, problems = world(objects)
+    assert not problems, problems
+    return found
 
 
-def gateway_class(name: str = "ours", controller: str = CONTROLLER, **spec: Any) -> Object:
-    """Cluster-wide."""
-    return _object(f"{GROUP}/v1", "GatewayClass", name, "", {"controllerName": controller, **spec})
+def entity(api_version: str, kind: str, name: str, namespace: str = "default", **more: Any) -> Object:
+    """Any object. `created`: seconds of its time of creation; the rest goes to its top level."""
+    metadata: Object = {"name": name, "namespace": namespace, "generation": 1}
+    created = more.pop("created", 0)
+    metadata["creationTimestamp"] = f"2026-01-01T00:00:{created:02}Z"
+    for key in ("labels", "annotations"):
+        if key in more:
+            metadata[key] = more.pop(key)
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **more}
+
+
+def gateway_class(name: str = "stellwerk", controller: str = CONTROLLER) -> Object:
+    """A class of ours."""
+    return entity(f"{GROUP}/v1", "GatewayClass", name, "", spec={"controllerName": controller})
 
 
 def listener(name: str = "http", port: int = 80, protocol: str = "HTTP", **more: Any) -> Object:
-    """Of a Gateway; routes of all namespaces may attach."""
-    allowed = {"namespaces": {"from": "All"}}
-    return {"name": name, "port": port, "protocol": protocol, "allowedRoutes": allowed, **more}
+    """A listener that admits routes of its own namespace."""
+    return {"name": name, "port": port, "protocol": protocol, **more}
 
 
-def gateway(
-    name: str = "front", namespace: str = "infra", listeners: list[Object] | None = None, **more: Any
-) -> Object:
-    """Of class `ours`, with one HTTP listener."""
-    spec = {"gatewayClassName": "ours", "listeners": [listener()] if listeners is None else listeners, **more}
-    return _object(f"{GROUP}/v1", "Gateway", name, namespace, spec)
+def gateway(*listeners: Object, name: str = "public", class_name: str = "stellwerk", **more: Any) -> Object:
+    """A Gateway; without `listeners` one for HTTP on port 80."""
+    spec = {"gatewayClassName": class_name, "listeners": list(listeners) or [listener()]}
+    return entity(f"{GROUP}/v1", "Gateway", name, spec=spec, **more)
 
 
-def http_route(
-    name: str = "route",
-    namespace: str = "apps",
-    parents: list[Object] | None = None,
-    backends: list[Object] | None = None,
+def route(
+    name: str,
+    *rules: Object,
+    hostnames: Sequence[str] = (),
+    parents: Sequence[Object] = ({"name": "public"},),
     **more: Any,
 ) -> Object:
-    """To the pool `pool`, from the Gateway `infra/front`."""
-    parent = {"group": GROUP, "kind": "Gateway", "name": "front", "namespace": "infra"}
-    backend = {"group": POOL_GROUP, "kind": "InferencePool", "name": "pool", "weight": 1}
-    rules = [{"backendRefs": [backend] if backends is None else backends}]
-    spec = {"parentRefs": [parent] if parents is None else parents, "rules": rules, **more}
-    return _object(f"{GROUP}/v1", "HTTPRoute", name, namespace, spec)
+    """An HTTPRoute of Gateway `public`."""
+    spec = {"parentRefs": list(parents), "hostnames": list(hostnames), "rules": list(rules)}
+    return entity(f"{GROUP}/v1", "HTTPRoute", name, spec=spec, **more)
 
 
-def inference_pool(name: str = "pool", namespace: str = "apps", **more: Any) -> Object:
-    """Without a picker of its own."""
-    spec = {"selector": {"matchLabels": {"app": "llama"}}, "targetPorts": [{"number": 8000}], **more}
-    return _object(f"{POOL_GROUP}/v1", "InferencePool", name, namespace, spec)
+def rule(*backends: Object, path: str | None = None, **more: Any) -> Object:
+    """A rule; `path` is a prefix."""
+    matches = [{"path": {"type": "PathPrefix", "value": path}}] if path is not None else []
+    return {"matches": matches, "backendRefs": list(backends), **more}
 
 
-def inference_model(name: str, model: str = "chat", pool: str = "pool", namespace: str = "apps", **more: Any) -> Object:
-    """Of the June 2025 API."""
-    spec = {"modelName": model, "poolRef": {"name": pool}}
-    return _object("inference.networking.x-k8s.io/v1alpha2", "InferenceModel", name, namespace, spec, **more)
+def to_service(name: str, port: int = 80, **more: Any) -> Object:
+    """A reference."""
+    return {"name": name, "port": port, **more}
 
 
-def config_map(data: dict[str, str], name: str = "parameters", namespace: str = "infra") -> Object:
-    """Parameters."""
-    return {**_object("v1", "ConfigMap", name, namespace, None), "data": data}
+def to_pool(name: str, **more: Any) -> Object:
+    """A reference."""
+    return {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": name, **more}
 
 
-def service(name: str = "web", namespace: str = "apps", **more: Any) -> Object:
-    """With port 80."""
-    return _object("v1", "Service", name, namespace, {"type": "ClusterIP", "ports": [{"port": 80}], **more})
+def service(name: str, port: int = 80, app_protocol: str | None = None, **more: Any) -> Object:
+    """A Service with one port, named `main`."""
+    entry: Object = {"name": "main", "port": port}
+    if app_protocol is not None:
+        entry["appProtocol"] = app_protocol
+    return entity("v1", "Service", name, spec={"ports": [entry]}, **more)
 
 
-def reference_grant(kind: str, to: str, namespace: str, from_namespace: str, name: str = "grant") -> Object:
-    """Lets `kind` of the Gateway API in `from_namespace` refer to core objects of kind `to` in `namespace`."""
-    spec = {
-        "from": [{"group": GROUP, "kind": kind, "namespace": from_namespace}],
-        "to": [{"group": "", "kind": to}],
+def endpoint_slice(service_name: str, *ports: int, host: str = "127.0.0.1", ready: bool = True, **more: Any) -> Object:
+    """One slice for each of `ports` would be odd, so: one slice with the first port only, unless made by `slices`."""
+    (port,) = ports
+    return entity(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        f"{service_name}-{port}",
+        labels={"kubernetes.io/service-name": service_name},
+        addressType="IPv4",
+        endpoints=[{"addresses": [host], "conditions": {"ready": ready}}],
+        ports=[{"name": "main", "port": port}],
+        **more,
+    )
+
+
+def pool(name: str, picker: Object | None = None, **more: Any) -> Object:
+    """An InferencePool whose servers have the label `app: NAME`; `picker` is its endpointPickerRef."""
+    spec: Object = {"selector": {"matchLabels": {"app": name}}, "targetPorts": [{"number": 8000}]}
+    if picker is not None:
+        spec["endpointPickerRef"] = picker
+    spec |= more.pop("spec", {})
+    return entity("inference.networking.k8s.io/v1", "InferencePool", name, spec=spec, **more)
+
+
+def picker_ref(name: str, port: int = 9002, mode: str = "FailClose") -> Object:
+    """A reference to a Service with a picker."""
+    return {"name": name, "port": {"number": port}, "failureMode": mode}
+
+
+def grant(namespace: str, source_kind: str, source: str, kind: str, name: str | None = None, group: str = "") -> Object:
+    """A ReferenceGrant in `namespace` for objects of Gateway API kind `source_kind` in namespace `source`."""
+    to = {"group": group, "kind": kind, **({"name": name} if name is not None else {})}
+    spec = {"from": [{"group": GROUP, "kind": source_kind, "namespace": source}], "to": [to]}
+    return entity(f"{GROUP}/v1beta1", "ReferenceGrant", f"for-{source}", namespace, spec=spec)
+
+
+def certificate(hostname: str) -> tuple[bytes, bytes]:
+    """A self-signed certificate and its key, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return made.public_bytes(serialization.Encoding.PEM), key.private_bytes(*form)
+
+
+def tls_secret(name: str, chain: bytes, key: bytes, **more: Any) -> Object:
+    """A Secret of type kubernetes.io/tls."""
+    data: Mapping[str, str] = {
+        "tls.crt": base64.b64encode(chain).decode(),
+        "tls.key": base64.b64encode(key).decode(),
     }
-    return _object(f"{GROUP}/v1beta1", "ReferenceGrant", name, namespace, spec)
+    return entity("v1", "Secret", name, type="kubernetes.io/tls", data=data, **more)

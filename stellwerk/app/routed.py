@@ -1,0 +1,266 @@
+"""`stellwerk gateway`: a gateway of a cluster. Its routes come from the Gateway API, its pools' endpoints from Pods.
+
+The same supervisor and picker as on one machine; what differs is the source of objects, and that the route chooses the
+pool.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from stellwerk.app.gateway import PickerJob, envoy_settings, rejection, supervise
+from stellwerk.app.picker import STANDING, Picker, SourceStatus
+from stellwerk.app.running import files_of, running
+from stellwerk.blueprint import Blueprint
+from stellwerk.config import Config, OwnGateway
+from stellwerk.control.envoy.resources import Resources
+from stellwerk.control.envoy.route_mode.resources import gateway_resources
+from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
+from stellwerk.control.gateway.backend import BodyMode
+from stellwerk.control.gateway.plan import GatewayPlan, plan
+from stellwerk.control.gateway.ports import container_ports
+from stellwerk.control.gateway.world import World
+from stellwerk.control.kube.resource import POOLS, Key
+from stellwerk.edge import extproc, log, preflight
+from stellwerk.edge.envoy import EnvoyFiles
+from stellwerk.edge.grpc.server import GrpcServer
+from stellwerk.edge.kube.client import KubeClient
+from stellwerk.edge.kube.gateway_world import GatewayWorld
+from stellwerk.edge.kube.source import KubeSource, Scope
+from stellwerk.edge.objects.world import WorldFiles
+from stellwerk.model.catalog import Catalog
+
+MAX_HELD_SECONDS = 3.0
+"""So long a new plan waits for the Pods of its pools."""
+
+_log = logging.getLogger("stellwerk.gateway")
+
+
+class Worlds(Protocol):
+    """Where Gateway API objects come from."""
+
+    async def load(self) -> World:
+        """Everything, for the first time."""
+
+    async def run(self, apply: Callable[[World], None]) -> None:
+        """Follow every change until cancelled."""
+
+    def remarks(self) -> Iterator[str]:
+        """What is behind, and what was left out."""
+
+
+class Pools(Protocol):
+    """Where pools and their endpoints come from: `edge.kube.KubeSource` or `edge.objects.ObjectSource`."""
+
+    @property
+    def status(self) -> SourceStatus:
+        """How it goes."""
+
+    async def load(self) -> Blueprint:
+        """Everything, for the first time."""
+
+    async def run(self, apply: Callable[[Blueprint], None]) -> None:
+        """Follow every change until cancelled."""
+
+
+class Router:
+    """The `Source` of a gateway's picker: joins the Gateway's plan with the endpoints of its pools.
+
+    Owner of the plan in effect. A new plan takes effect when the Pods of all its pools are known, so that a route that
+    moves to another pool does not find it empty.
+    """
+
+    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools) -> None:
+        self.planned: GatewayPlan | None = None
+        """In effect, or about to be."""
+        self._own, self._worlds, self._pools = own, worlds, pools
+        self._wanted: GatewayPlan | None = None
+        self._wanted_since = 0.0
+        self._blueprint = Blueprint(Catalog())
+
+    @property
+    def status(self) -> SourceStatus:
+        """How following pools goes."""
+        return self._pools.status
+
+    @property
+    def catalog(self) -> Catalog:
+        """All pools of the plan, those of foreign pickers too."""
+        return self._blueprint.catalog
+
+    async def load(self) -> Blueprint:
+        """Everything for the first time."""
+        self._plan(await self._worlds.load())
+        self._blueprint = await self._pools.load()
+        self.planned = self._wanted
+        return self._mine()
+
+    async def run(self, apply: Callable[[Blueprint], None]) -> None:
+        """Follow every change until cancelled."""
+
+        def new_world(world: World) -> None:
+            self._plan(world)
+            self._settle(apply)
+
+        def new_pools(blueprint: Blueprint) -> None:
+            self._blueprint = blueprint
+            self._settle(apply)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._worlds.run(new_world), name="routes")
+            group.create_task(self._pools.run(new_pools), name="pools")
+
+    def remarks(self) -> Iterator[str]:
+        """What is wrong although traffic may come."""
+        yield from self._worlds.remarks()
+        for each in self.planned.listeners if self.planned is not None else ():
+            if not each.checked.can_serve:
+                yield f"listener {each.name} of Gateway {self._own.name} cannot serve; its status says why"
+
+    def unready(self) -> Iterator[str]:
+        """Why no traffic should come."""
+        if self.planned is None:
+            yield f"there is no Gateway {self._own.name} of a class of {self._own.controller}"
+
+    def _plan(self, world: World) -> None:
+        whole = plan(world, self._own.controller, BodyMode(self._own.picker_body_mode))
+        self._wanted = whole.gateways.get(self._own.name)
+        self._wanted_since = asyncio.get_running_loop().time()
+        if isinstance(self._pools, KubeSource):
+            self._pools.choose([_key(name) for name in self._needed()])
+
+    def _needed(self) -> frozenset[str]:
+        """Pools of the plan in effect and of the one to come."""
+        plans = [each for each in (self.planned, self._wanted) if each is not None]
+        return frozenset().union(*(each.pools for each in plans))
+
+    def _settle(self, apply: Callable[[Blueprint], None]) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._wanted_since + MAX_HELD_SECONDS
+        missing = (self._wanted.pools if self._wanted is not None else frozenset()) - self.catalog.pools.keys()
+        if missing and loop.time() < due and self._wanted is not self.planned:
+            loop.call_at(due, self._settle, apply)
+        else:
+            self.planned = self._wanted
+        apply(self._mine())
+
+    def _mine(self) -> Blueprint:
+        """What the gateway's own picker has to know."""
+        own = self.planned.own_pools if self.planned is not None else frozenset()
+        catalog = self._blueprint.catalog
+        mine = msgspec.structs.replace(
+            catalog,
+            pools={name: pool for name, pool in catalog.pools.items() if name in own},
+            models={name: model for name, model in catalog.models.items() if model.pool in own},
+            default_pool=None,
+        )
+        return msgspec.structs.replace(self._blueprint, catalog=mine)
+
+
+class RoutedPicker(Picker):
+    """A picker whose proxy asks for a given pool: it must know a pool before a route leads there."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: extproc.ExtProcSettings,
+        router: Router,
+        write: Callable[[Resources], None],
+        envoy: EnvoySettings,
+        remarks: Callable[[], Iterator[str]],
+    ) -> None:
+        super().__init__(config, settings, router, self._show, remarks)
+        self._router, self._write, self._envoy = router, write, envoy
+
+    async def roll_out(self) -> None:
+        """First the picker learns of new pools, then Envoy of everything, then the picker forgets what is gone."""
+        while True:
+            await self._has_wanted.wait()
+            self._has_wanted.clear()
+            old, new, picker = self._catalog, self.adapted(self._wanted.catalog), self._wanted.picker
+            if new.pools.keys() - old.pools.keys():
+                self.configure(msgspec.structs.replace(new, pools={**new.pools, **old.pools}), picker)
+            self.publish(new)
+            if new.pools.keys() != old.pools.keys():
+                await asyncio.sleep(self._settle_seconds)
+            self.configure(new, picker)
+
+    def unready(self) -> tuple[str, ...]:
+        """A Gateway without pools has routes to Services; a pool without endpoints answers 503 by itself."""
+        starting = () if self._is_listening else ("starting",)
+        draining = ("draining",) if self._is_draining else ()
+        return (*starting, *draining, *self._router.unready())
+
+    def _show(self, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
+        planned = self._router.planned
+        pools = {**self._router.catalog.pools, **catalog.pools}
+        ports = container_ports(each.checked.listener.port for each in planned.listeners) if planned else {}
+        self._write(gateway_resources(planned, msgspec.structs.replace(catalog, pools=pools), self._envoy, ports))
+
+
+def run_routed(config: Config) -> int:
+    """The gateway: supervises Envoy and the picker until a signal comes. Returns the exit status."""
+    log.configure(config.observability.log_format, config.observability.log_level)
+
+    async def serve() -> None:
+        binary = preflight.find_envoy()
+        preflight.check_port(config.admin.host, config.admin.port, "--admin")
+        with preflight.RuntimeDirectory() as paths:
+            first = gateway_resources(None, Catalog(), envoy_settings(config, paths), {})
+            await supervise(config, paths, binary, first)
+
+    return running(serve)
+
+
+def run_routed_picker(job: PickerJob) -> int:
+    """The picker child of `stellwerk gateway`: serves Envoy over a Unix socket and writes Envoy's files."""
+    config, paths = job.config, RuntimePaths(job.directory)
+    log.configure(config.observability.log_format, config.observability.log_level)
+    files, envoy = EnvoyFiles(paths), envoy_settings(config, paths)
+    settings = extproc.ExtProcSettings(
+        is_own_proxy=True, is_routed=True, epoch=secrets.token_hex(4), limits=config.body, timeouts=config.timeouts
+    )
+
+    async def serve() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            router = Router(*_sources(config, stack))
+
+            def remarks() -> Iterator[str]:
+                yield from router.remarks()
+                yield from rejection(paths)
+
+            picker = RoutedPicker(config, settings, router, lambda made: _write(files, made), envoy, remarks)
+            server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport, STANDING)
+            stack.push_async_callback(picker.admin.close)
+            stack.push_async_callback(server.close)
+            await picker.run(lambda: server.listen_unix(paths.picker_socket))
+            await server.drain(config.timeouts.drain_seconds)
+
+    return running(serve)
+
+
+def _sources(config: Config, stack: contextlib.AsyncExitStack) -> tuple[OwnGateway, Worlds, Pools]:
+    """Files if some are named, else the API server."""
+    own = config.gateway
+    assert own is not None
+    if config.objects:
+        return own, WorldFiles(config.objects), files_of(config)
+    client = KubeClient.from_environment(own.kubeconfig)
+    stack.push_async_callback(client.close)
+    return own, GatewayWorld(client, _key(own.name), own.controller), KubeSource(client, Scope(pool_resources=(POOLS,)))
+
+
+def _write(files: EnvoyFiles, made: Resources) -> None:
+    written = files.write(made)
+    if written:
+        _log.debug("Envoy's files written", extra={"fields": {"count": len(written)}})
+
+
+def _key(name: str) -> Key:
+    namespace, _, own = name.partition("/")
+    return namespace, own
