@@ -23,8 +23,9 @@ from stellwerk.edge.scrape import Scraper
 from stellwerk.engine import Engine, EngineSettings
 from stellwerk.model.catalog import Catalog
 from stellwerk.model.event import Ask, Configured, Decided, Draining, Event, ModelsListed, Tick
-from stellwerk.model.outcome import Picked
+from stellwerk.model.outcome import Picked, Refused
 from stellwerk.model.picker_config import PickerConfig
+from stellwerk.model.reason import Reason
 from stellwerk.model.view import PoolsView
 from stellwerk.telemetry.meters import Meters
 from stellwerk.telemetry.render import Family, counter, gauge
@@ -134,6 +135,8 @@ class Picker:
             for decided in commands:
                 if type(decided.outcome) is Picked:
                     self.scraper.busy(decided.outcome.endpoints[0].key)
+                elif type(decided.outcome) is Refused and decided.outcome.reason is Reason.UNKNOWN_MODEL:
+                    self.scraper.ask_models()
         return commands
 
     def tell(self, event: Event) -> None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from stellwerk.model.catalog import Catalog, Pool, Split
 from stellwerk.model.chance import Chance
-from stellwerk.model.fleet import Fleet, Health, Member
+from stellwerk.model.fleet import Fleet, Health
 from stellwerk.model.outcome import Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api, Request
@@ -43,6 +43,9 @@ class Resolver:
         self.fleet = fleet
         self._listed: dict[str, Pool] = {}
         self._untold: tuple[Pool, ...] = ()
+        """Pools that may serve any name, for all we know: no server there has listed its models yet."""
+        self._silent: tuple[Pool, ...] = ()
+        """Pools of which moreover no server can be reached."""
         self._version = -1
         self._nearest: tuple[int, dict[str | None, Nearest]] | None = None
         pools = catalog.pools
@@ -107,7 +110,7 @@ class Resolver:
         elif pool is None:
             pool = next(iter(self._untold), None)
         if pool is None:
-            return self._unknown(name, given)
+            return self._unheard(name, given) or self._unknown(name, given)
         return Resolved(pool, target, _priority(request, pool))
 
     def _without_model(self, request: Request, given: Pool | None) -> Resolved | Refused:
@@ -119,6 +122,17 @@ class Resolver:
             return Refused(Reason.UNKNOWN_MODEL, message)
         message = 'the request names no model, and no default pool is configured: set "model"'
         return Refused(Reason.UNKNOWN_MODEL, message, "model")
+
+    def _unheard(self, name: str, given: Pool | None) -> Refused | None:
+        """Nobody can say that a model is unknown while a pool has servers and none was ever heard of: gateways start
+        before servers that load weights for minutes."""
+        for pool in self._silent:
+            if given is None or pool is given:
+                message = (
+                    f'model "{_shown(name)}" may be one of pool "{pool.name}", whose servers cannot be reached yet'
+                )
+                return Refused(Reason.NO_ENDPOINTS, f"{message}: try again")
+        return None
 
     def _unknown(self, name: str, given: Pool | None) -> Refused:
         if self._nearest is None or self._nearest[0] != self.fleet.choice_version:
@@ -143,24 +157,19 @@ class Resolver:
         """Model to the first pool whose servers name it, the default pool first."""
         if self._version != self.fleet.choice_version:
             listed: dict[str, Pool] = {}
-            untold = []
+            untold: list[Pool] = []
+            silent: list[Pool] = []
             for pool in self._pools:
                 members = [self.fleet.by_key[endpoint.key] for endpoint in pool.endpoints]
                 for member in members:
                     for name in (*(member.models or ()), *member.heard_adapters):
                         listed.setdefault(name, pool)
-                if _is_untold(members):
-                    untold.append(pool)
+                if members and all(member.models is None for member in members):
+                    is_silent = all(member.health is Health.UNREACHABLE for member in members)
+                    (silent if is_silent else untold).append(pool)
             self._listed, self._version = listed, self.fleet.choice_version
-            self._untold = tuple(untold)
+            self._untold, self._silent = tuple(untold), tuple(silent)
         return self._listed
-
-
-def _is_untold(members: list[Member]) -> bool:
-    """Whether a pool may serve any name, for all we know: no server there has listed its models yet."""
-    if any(member.models is not None for member in members):
-        return False
-    return any(member.health is not Health.UNREACHABLE for member in members)
 
 
 def draw(split: Split, chance: Chance) -> str:

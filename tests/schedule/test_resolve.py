@@ -115,9 +115,21 @@ def test_as_long_as_no_server_of_a_pool_has_listed_its_models_it_may_have_any() 
     what = two_pools()
     assert found(resolver(what), "anything").pool.name == "x/one"
     assert found(resolver(what, a={"base": None}), "anything").pool.name == "x/two"
-    which = resolver(what, a={"base": None})
+
+
+def test_a_model_is_not_unknown_while_a_pool_was_never_heard_of() -> None:
+    which = resolver(two_pools(), a={"base": None})
     which.fleet.by_key[B.key].health = Health.UNREACHABLE
-    assert refusal(which, "anything").reason is Reason.UNKNOWN_MODEL
+    refused = refusal(which, "anything")
+    assert refused.reason is Reason.NO_ENDPOINTS
+    assert "x/two" in refused.message
+    assert refusal(which, "anything", pool_hint="x/one").reason is Reason.UNKNOWN_MODEL
+    assert found(which, "base").pool.name == "x/one"
+    empty = resolver(catalog(pool(A, name="x/one"), pool(name="x/two")), **LISTS)
+    assert refusal(empty, "anything").reason is Reason.UNKNOWN_MODEL
+    heard = resolver(two_pools(), **LISTS)
+    heard.fleet.by_key[B.key].health = Health.UNREACHABLE
+    assert refusal(heard, "anything").reason is Reason.UNKNOWN_MODEL
 
 
 def test_behind_a_foreign_gateway_the_pool_is_given_and_unknown_names_pass() -> None:

@@ -104,6 +104,11 @@ class Probe:
                 self._timer.cancel()
                 self._arm(due)
 
+    def ask_models(self) -> None:
+        """The model list may have changed: read it with the next page, and that one soon."""
+        self._models_due = 0.0
+        self.hint()
+
     def stop(self) -> None:
         """Nothing is reported from here on: a cancelled task does not go on from where it waits."""
         self._pace.close()

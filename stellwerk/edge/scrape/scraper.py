@@ -15,6 +15,11 @@ _START_SPACING_SECONDS = 0.002
 """Between the first readings of new endpoints: thousands at once would be a burst."""
 
 
+_LISTS_SECONDS = 2.0
+_LISTS_SECONDS_PER_ENDPOINT = 0.02
+"""Shortest time between two readings of all model lists that requests have asked for."""
+
+
 class Scraper:
     """Owner of all probes. Not thread-safe; everything happens on the loop that `run` runs on."""
 
@@ -30,6 +35,7 @@ class Scraper:
         self._probes: dict[str, Probe] = {}
         self._group: asyncio.TaskGroup | None = None
         self._next_start = 0.0
+        self._next_lists = 0.0
 
     def set_endpoints(self, endpoints: Iterable[Endpoint]) -> None:
         """From here on exactly these are read. An endpoint that only changed its labels goes on undisturbed."""
@@ -47,6 +53,14 @@ class Scraper:
         probe = self._probes.get(key)
         if probe is not None and not probe.is_hinted:
             probe.hint()
+
+    def ask_models(self) -> None:
+        """A model was asked for that no server lists: it may just have been loaded. Bounded, since anybody can ask."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_lists:
+            self._next_lists = now + max(_LISTS_SECONDS, _LISTS_SECONDS_PER_ENDPOINT * len(self._probes))
+            for probe in self._probes.values():
+                probe.ask_models()
 
     async def run(self) -> None:
         """Read until cancelled."""

@@ -148,6 +148,23 @@ async def test_a_request_wakes_an_idle_servers_probe() -> None:
 
 
 @on_loop
+async def test_a_model_that_nobody_lists_brings_all_lists_forward_but_not_again_and_again() -> None:
+    settings = msgspec.structs.replace(QUICK, idle_interval_seconds=600.0, models_interval_seconds=600.0)
+    async with serving(good()) as server:
+        endpoint = server.endpoint()
+        async with scraping(endpoint, settings=settings) as (scraper, heard):
+            await until(lambda: len(heard.lists(endpoint.key)) == 1 and len(heard.samples(endpoint.key)) >= 6)
+            scraper.ask_models()
+            await until(lambda: len(heard.lists(endpoint.key)) == 2, seconds=0.25)
+            before = len(heard.samples(endpoint.key))
+            while len(heard.samples(endpoint.key)) < before + 2:
+                scraper.ask_models()
+                scraper.busy(endpoint.key)
+                await asyncio.sleep(0.01)
+            assert len(heard.lists(endpoint.key)) == 2
+
+
+@on_loop
 async def test_an_unknown_adapter_on_the_page_brings_the_model_list_forward() -> None:
     settings = msgspec.structs.replace(QUICK, models_interval_seconds=600.0)
     async with serving(good()) as server:
