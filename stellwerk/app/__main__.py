@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from stellwerk.app.gateway import PickerJob, run_picker
-from stellwerk.app.routed import run_routed_picker
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,7 +16,11 @@ def main(arguments: Sequence[str]) -> int:
         print("this is started by `stellwerk run`; see `stellwerk --help`", file=sys.stderr)
         return 2
     job = msgspec.json.decode(Path(arguments[1]).read_bytes(), type=PickerJob)
-    return run_picker(job) if job.config.gateway is None else run_routed_picker(job)
+    if job.config.gateway is None:
+        return run_picker(job)
+    from stellwerk.app.routed import run_routed_picker
+
+    return run_routed_picker(job)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ from msgspec import Struct
 
 from stellwerk.control.envoy.document import Document
 from stellwerk.control.envoy.listener import LISTENER, STAT_PREFIX
-from stellwerk.control.envoy.resources import CDS, LDS, RDS, Resources
+from stellwerk.control.envoy.resources import CDS, LDS, Resources
 from stellwerk.control.envoy.settings import RuntimePaths
 
 _log = logging.getLogger("stellwerk.envoy")
-_UPDATES = "^(" + "|".join(re.escape(each) for each in (LDS, CDS, RDS)) + r")\.update_(rejected|failure)$"
+_UPDATES = (
+    rf"^({re.escape(LDS)}|{re.escape(CDS)}|http\.{re.escape(STAT_PREFIX)}\.rds\..+|sds\..+)\.update_(rejected|failure)$"
+)
 _LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,

@@ -3,15 +3,13 @@
 Clusters are there before the routes that name them.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from stellwerk.control.envoy.bootstrap import bootstrap
 from stellwerk.control.envoy.clusters import cluster
-from stellwerk.control.envoy.document import Document, discovery
+from stellwerk.control.envoy.document import Document, versioned
 from stellwerk.control.envoy.listener import STAT_PREFIX, listener
 from stellwerk.control.envoy.routes import NOTHING_SERVED, ROUTES, route_configuration
 from stellwerk.control.envoy.settings import EnvoySettings
@@ -41,15 +39,10 @@ def resources(
     paths = settings.paths
     pools = [cluster(catalog.pools[name], settings) for name in sorted(catalog.pools)]
     files = {
-        paths.clusters: _file(*pools),
-        paths.routes: _file(route_configuration(catalog, settings, served)),
-        paths.listeners: _file(listener(settings)),
+        paths.clusters: versioned(*pools),
+        paths.routes: versioned(route_configuration(catalog, settings, served)),
+        paths.listeners: versioned(listener(settings)),
     }
     stats = {paths.clusters: CDS, paths.routes: RDS, paths.listeners: LDS}
     versions = {f"{stats[path]}.version_text": document["version_info"] for path, document in files.items()}
     return Resources((paths.bootstrap, bootstrap(settings)), files, versions)
-
-
-def _file(*contents: Document) -> Document:
-    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
-    return discovery(digest[:16], contents)
