@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -18,8 +18,9 @@ from stellwerk.app.picker import STANDING, Picker, SourceStatus
 from stellwerk.app.running import files_of, running
 from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config, OwnGateway
+from stellwerk.control.envoy.document import Document
 from stellwerk.control.envoy.resources import Resources
-from stellwerk.control.envoy.route_mode.resources import gateway_resources
+from stellwerk.control.envoy.route_mode.resources import clusters_of, gateway_resources
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.control.gateway.backend import BodyMode
 from stellwerk.control.gateway.plan import GatewayPlan, plan
@@ -176,19 +177,23 @@ class RoutedPicker(Picker):
     ) -> None:
         super().__init__(config, settings, router, self._show, remarks)
         self._router, self._write, self._envoy = router, write, envoy
+        self._clusters: dict[str, Document] = {}
+        """What Envoy has, by name."""
 
     async def roll_out(self) -> None:
-        """First the picker learns of new pools, then Envoy of everything, then the picker forgets what is gone."""
+        """First the picker learns of new pools, then Envoy of everything, then both forget what is gone."""
         while True:
             await self._has_wanted.wait()
             self._has_wanted.clear()
             old, new, picker = self._catalog, self.adapted(self._wanted.catalog), self._wanted.picker
             if new.pools.keys() - old.pools.keys():
                 self.configure(msgspec.structs.replace(new, pools={**new.pools, **old.pools}), picker)
+            before = self._clusters.keys()
             self.publish(new)
-            if new.pools.keys() != old.pools.keys():
+            if new.pools.keys() != old.pools.keys() or before != self._clusters.keys():
                 await asyncio.sleep(self._settle_seconds)
             self.configure(new, picker)
+            self._tell_envoy(new, ())
 
     def unready(self) -> tuple[str, ...]:
         """A Gateway without pools has routes to Services; a pool without endpoints answers 503 by itself."""
@@ -197,10 +202,15 @@ class RoutedPicker(Picker):
         return (*starting, *draining, *self._router.unready())
 
     def _show(self, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
+        """Clusters that Envoy has stay until its routes do not name them any more."""
+        self._tell_envoy(catalog, self._clusters.values())
+
+    def _tell_envoy(self, catalog: Catalog, leaving: Iterable[Document]) -> None:
         planned = self._router.planned
-        pools = {**self._router.catalog.pools, **catalog.pools}
+        whole = msgspec.structs.replace(catalog, pools={**self._router.catalog.pools, **catalog.pools})
         ports = container_ports(each.checked.listener.port for each in planned.listeners) if planned else {}
-        self._write(gateway_resources(planned, msgspec.structs.replace(catalog, pools=pools), self._envoy, ports))
+        self._write(gateway_resources(planned, whole, self._envoy, ports, leaving))
+        self._clusters = {each["name"]: each for each in clusters_of(planned, whole, self._envoy)}
 
 
 def run_routed(config: Config) -> int:

@@ -1,6 +1,6 @@
 """The files of one Gateway: from its plan and the Catalog to everything that Envoy reads, in the order that is safe."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from stellwerk.control.envoy.bootstrap import bootstrap
 from stellwerk.control.envoy.document import Document, versioned
@@ -15,17 +15,22 @@ from stellwerk.model.catalog import Catalog
 
 
 def gateway_resources(
-    planned: GatewayPlan | None, catalog: Catalog, settings: EnvoySettings, ports: Mapping[int, int]
+    planned: GatewayPlan | None,
+    catalog: Catalog,
+    settings: EnvoySettings,
+    ports: Mapping[int, int],
+    leaving: Iterable[Document] = (),
 ) -> Resources:
     """`planned` None: the Gateway is not there (yet), and nothing is listened for. `ports`: listener port to the port
-    to bind, for every port of the Gateway."""
+    to bind, for every port of the Gateway. `leaving`: clusters that stay while routes that Envoy still has name them;
+    those of the plan hold over them."""
     paths = settings.paths
     serving = _by_port(planned)
     files: dict[str, Document] = {}
     stats: dict[str, str] = {}
     for each in planned.certificates if planned is not None else ():
         files[secret_file(each.secret, paths)] = versioned(secret(each))
-    files[paths.clusters] = versioned(*(clusters(planned, catalog, settings) if planned is not None else ()))
+    files[paths.clusters] = versioned(*_joined(clusters_of(planned, catalog, settings), leaving))
     for port, listeners in serving.items():
         path = routes_file(port, paths)
         files[path] = versioned(route_configuration(port, listeners, settings))
@@ -34,6 +39,16 @@ def gateway_resources(
     stats |= {paths.clusters: CDS, paths.listeners: LDS}
     versions = {f"{stats[path]}.version_text": files[path]["version_info"] for path in stats}
     return Resources((paths.bootstrap, bootstrap(settings)), files, versions)
+
+
+def clusters_of(planned: GatewayPlan | None, catalog: Catalog, settings: EnvoySettings) -> list[Document]:
+    """All clusters of a plan."""
+    return clusters(planned, catalog, settings) if planned is not None else []
+
+
+def _joined(wanted: Sequence[Document], leaving: Iterable[Document]) -> list[Document]:
+    names = {each["name"] for each in wanted}
+    return [*wanted, *(each for each in leaving if each["name"] not in names)]
 
 
 def _by_port(planned: GatewayPlan | None) -> dict[int, list[PlannedListener]]:
