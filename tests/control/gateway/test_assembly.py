@@ -8,7 +8,7 @@ from stellwerk.control.gateway.assembly import Assembly
 from stellwerk.control.gateway.resources import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
 from stellwerk.control.gateway.world import world
 from stellwerk.control.kube.resource import Resource
-from tests.kit.gateway_objects import gateway, gateway_class, http_route
+from tests.kit.controller_objects import gateway, gateway_class, http_route
 
 MAKERS: list[tuple[Resource, Callable[[str], dict[str, Any]]]] = [
     (GATEWAY_CLASSES, gateway_class),

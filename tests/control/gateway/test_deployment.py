@@ -19,7 +19,7 @@ from stellwerk.control.gateway.deployment import (
 from stellwerk.control.gateway.kinds import Gateway
 from stellwerk.control.gateway.parameters import Parameters
 from stellwerk.control.gateway.world import read
-from tests.kit.gateway_objects import gateway, listener
+from tests.kit.controller_objects import gateway, listener
 
 DEFAULTS = Defaults(Parameters(image="stellwerk:1", service_type="LoadBalancer"))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from stellwerk.control.gateway.models import model_statuses
-from tests.kit.gateway_objects import inference_model, inference_pool
+from tests.kit.controller_objects import inference_model, inference_pool
 
 
 def said(*objects: dict[str, Any]) -> dict[str, tuple[str, str]]:

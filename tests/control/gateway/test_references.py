@@ -5,7 +5,7 @@ from typing import Any
 from stellwerk.control.gateway.parameters import Malformed, Parameters
 from stellwerk.control.gateway.references import class_parameters, gateway_parameters, references
 from stellwerk.control.gateway.world import World, world
-from tests.kit.gateway_objects import CONTROLLER, config_map, gateway, gateway_class, listener, reference_grant
+from tests.kit.controller_objects import CONTROLLER, config_map, gateway, gateway_class, listener, reference_grant
 
 REFERENCE = {"group": "", "kind": "ConfigMap", "name": "parameters"}
 
