@@ -57,9 +57,9 @@ def refused(reason: str, message: str) -> Condition:
 
 
 def seniority(item: Item) -> tuple[bool, datetime | None, str, int, tuple[str | int, ...], str, str]:
-    """Sort key, oldest first. Objects without a time of creation come after those with one, in the order in which
-    their files sort and their documents stand; the name decides what is left."""
+    """Sort key, oldest first; of one age by name, as an API server's objects have no other order. Objects without a
+    time of creation come after those with one, in the order in which their files sort and their documents stand."""
     created = item.object.metadata.creation_timestamp
     origin = item.origin
-    place = (origin.file, origin.index, origin.root)
+    place = (origin.file, origin.index, origin.root) if created is None else ("", 0, ())
     return (created is None, created, *place, item.object.full_name, item.object.api_version)

@@ -134,10 +134,13 @@ class KubeApi:
     def bump(self) -> None:
         """Something happened to other kinds."""
         self.revision += 1
-        self._changed.set()
+        self._wake()
 
     def _happened(self, resource: Resource, kind: str, after: Object, before: Object | None) -> None:
         self._history.setdefault(str(resource), []).append((self.revision, kind, after, before))
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -231,7 +234,7 @@ class KubeApi:
                     await response.write(_line("BOOKMARK", {"metadata": {"resourceVersion": str(upto)}}))
                 at = upto
                 if changed is self._changed and self.revision == upto:
-                    await _set_within(changed, min(0.5, max(0.0, ends - asyncio.get_running_loop().time())))
+                    await _set_within(changed, min(0.05, max(0.0, ends - asyncio.get_running_loop().time())))
         except ConnectionError:
             pass
         finally:
