@@ -27,7 +27,7 @@ def known_images(extra: Mapping[str, Sequence[str]] | None = None) -> dict[str, 
         "echo-basic": Image((str(programs / "echo-basic"),)),
         "lwepp": Image((str(programs / "lwepp"),)),
         # A fixture of the Gateway API suite; only its UDP tests, which are not run here, ask it anything.
-        "coredns": Image(("sleep", "infinity")),
+        "coredns": Image(("sh", "-c", "exec sleep infinity")),
     }
     return images | {name: Image(tuple(command)) for name, command in (extra or {}).items()}
 
