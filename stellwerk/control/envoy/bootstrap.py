@@ -8,6 +8,14 @@ _HEAP = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS = "envoy.resource_monitors.global_downstream_max_connections"
 
 
+_RUNTIME = {
+    # Envoy's default of 100 refuses ordinary regular expressions of routes; their length and repetitions are bounded
+    # before they come here.
+    "re2.max_program_size.error_level": 100_000,
+    "re2.max_program_size.warn_level": 100_000,
+}
+
+
 def bootstrap(settings: EnvoySettings) -> Document:
     """The document for `envoy --config-path`."""
     return {
@@ -19,7 +27,7 @@ def bootstrap(settings: EnvoySettings) -> Document:
             "cds_config": _file(settings.paths.clusters),
         },
         "overload_manager": _overload(settings),
-        "layered_runtime": {"layers": [{"name": "static", "static_layer": {}}]},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
     }
 
 

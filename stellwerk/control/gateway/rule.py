@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
+from stellwerk.control.gateway.acceptable import problem_of
 from stellwerk.control.gateway.backend import Backends, PoolTarget, Target, Unresolved
 from stellwerk.control.gateway.duration import seconds
 from stellwerk.control.gateway.hostname import specificity
@@ -127,6 +128,7 @@ class _Reading:
 
     def rule(self) -> Rule:
         source = self._source
+        self._problem = problem_of(source)
         self._expect(source.filters, ("RequestRedirect", "URLRewrite", "RequestMirror"))
         redirects = [each.request_redirect for each in source.filters if each.request_redirect is not None]
         rewrites = [each.url_rewrite for each in source.filters if each.url_rewrite is not None]
