@@ -287,7 +287,7 @@ class KubeApi:
         version = (body.get("metadata") or {}).get("resourceVersion")
         if version is not None and version != held["metadata"]["resourceVersion"]:
             return _status(409, "Conflict")
-        new = _merged(held, body) if request.method == "PATCH" else body
+        new = merged(held, body) if request.method == "PATCH" else body
         if subresource == "status":
             new = {**held, "status": new.get("status", {})}
         return web.json_response(self._store(resource, key, new))
@@ -331,7 +331,7 @@ def _is_wanted(value: Object, query: Any, namespace: str) -> bool:
     return not wanted or metadata["name"] == wanted
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merged(old: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
     base = dict(old) if isinstance(old, dict) else {}
@@ -339,7 +339,7 @@ def _merged(old: Any, patch: Any) -> Any:
         if part is None:
             base.pop(name, None)
         else:
-            base[name] = _merged(base.get(name), part)
+            base[name] = merged(base.get(name), part)
     return base
 
 

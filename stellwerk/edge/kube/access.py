@@ -134,7 +134,8 @@ def from_kubeconfig(path: str) -> Access:
 
 def _named(config: Mapping[str, Any], section: str, part: str, name: object, path: str) -> dict[str, Any]:
     """The entry `name` of a list of named entries."""
-    for entry in config.get(section) or ():
+    entries = config.get(section)
+    for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(part), dict):
             found: dict[str, Any] = entry[part]
             return found

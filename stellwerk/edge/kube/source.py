@@ -86,6 +86,8 @@ class KubeSource:
         self._pods: dict[Selection, Reflector] = {}
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[Reflector, asyncio.Task[None]] = {}
+        self._known: frozenset[Selection] = frozenset()
+        """Pods that were listed when the current Blueprint was built."""
         self._gathering = Gathering(pace.share)
         if scope.labels:
             for namespace, name in scope.pools:
@@ -179,7 +181,7 @@ class KubeSource:
         self._gathering.soon(self._pace.urgent_seconds)
 
     def _pods_changed(self, selection: Selection, reflector: Reflector, keys: Collection[Key]) -> None:
-        is_urgent = not keys
+        is_urgent = selection not in self._known
         with _door("pods not taken in"):
             for key in keys:
                 is_urgent |= self._world.put_pod(selection, key, reflector.objects.get(key))
@@ -208,7 +210,8 @@ class KubeSource:
     def _rebuild(self) -> None:
         """Make what is known the current Blueprint; the old one stays if nothing that matters is different."""
         with _door("objects not rebuilt; the last good state stays in effect"):
-            self._world.settle([selection for selection, reflector in self._pods.items() if reflector.synced])
+            self._known = frozenset(selection for selection, reflector in self._pods.items() if reflector.synced)
+            self._world.settle(self._known)
             self._follow_pods()
             drawn = Draft(items=self._world.items(), picker=self._picker, warnings=self._world.warnings())
             new = build(drawn, {}, self.current.catalog.generation + 1)
