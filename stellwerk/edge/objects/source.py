@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from stellwerk.blueprint import Blueprint, Draft, build, draft
+from stellwerk.blueprint import Blueprint, Draft, Source, build, draft
 from stellwerk.control.changes import changes
 from stellwerk.control.document import DEFAULT_LIMITS, ReadingLimits
 from stellwerk.control.finding import Finding
@@ -33,7 +33,7 @@ class Pace(Struct, frozen=True):
 
     look_seconds: float = 2.0
     """Between two looks at the files when nothing notifies."""
-    settle_seconds: float = 0.1
+    settle_seconds: float = 0.05
     """Files must have been still for so long before they are read: editors write in several steps."""
     settle_limit_seconds: float = 2.0
     resolve_seconds: float = 30.0
@@ -81,6 +81,7 @@ class ObjectSource:
         paths: Iterable[str] = (),
         servers: Iterable[str] = (),
         picker_config: str | None = None,
+        texts: Iterable[Source] = (),
         limits: ReadingLimits = DEFAULT_LIMITS,
         pace: Pace = Pace(),  # noqa: B008 - frozen
         resolver: Resolver = system_resolver,
@@ -88,6 +89,7 @@ class ObjectSource:
         self.status = Status()
         self.current = Blueprint(build(Draft(), {}).catalog)
         self._paths, self._servers, self._picker_config = tuple(paths), tuple(servers), picker_config
+        self._texts = tuple(texts)
         self._limits, self._pace = limits, pace
         self._names = Names(resolver, pace.resolve_timeout_seconds)
         self._draft = Draft()
@@ -192,7 +194,7 @@ class ObjectSource:
     def _read(self) -> Draft:
         """Runs on a thread: a large file takes a while to parse."""
         read = contents(self._paths, self._picker_config, self._limits)
-        drawn = draft(read.sources, self._servers, self._limits)
+        drawn = draft((*read.sources, *self._texts), self._servers, self._limits)
         if not read.problems:
             return drawn
         return Draft(problems=tuple(sorted((*read.problems, *drawn.problems))))
