@@ -101,7 +101,7 @@ class Picker:
     ) -> None:
         self.config = config
         self.meters = Meters()
-        self.engine = Engine(engine_settings(config), Random(), self.meters)
+        self.engine = Engine(engine_settings(config, settings.is_own_proxy), Random(), self.meters)
         self.extproc = extproc.ExtProcService(self.receive, settings, time.monotonic)
         self.accesslog = accesslog.AccessLogService(settings.epoch, self.tell)
         self.health = Health()
@@ -322,9 +322,11 @@ class Picker:
             await asyncio.sleep(0.05)
 
 
-def engine_settings(config: Config) -> EngineSettings:
-    """The part of the configuration that the engine reads."""
+def engine_settings(config: Config, is_own_proxy: bool) -> EngineSettings:
+    """The part of the configuration that the engine reads. A foreign gateway gets as many endpoints as the picker's
+    `maxNumOfEndpoints` says, one unless set: agentgateway takes the list for one address, and fails."""
     return EngineSettings(
+        fallback_count=EngineSettings().fallback_count if is_own_proxy else 0,
         prefix_index_bytes=config.prefix_index_bytes,
         decisions_bytes=config.observability.decisions_bytes,
         emits_scores=config.emits_scores,
