@@ -54,10 +54,12 @@ def _content(head: Head, api: Api, body: bytes, limits: BodyLimits) -> Content |
     content_type = head.headers.get("content-type", "")
     if multipart.is_form(content_type) and api in _FORM_APIS:
         return _form(body, content_type, limits)
-    return _json(decoder, body, content_type, limits)
+    return _json(decoder, body, head, content_type, limits)
 
 
-def _json(decoder: Decoder[Content], body: bytes, content_type: str, limits: BodyLimits) -> Content | Refused:
+def _json(
+    decoder: Decoder[Content], body: bytes, head: Head, content_type: str, limits: BodyLimits
+) -> Content | Refused:
     if not body:
         return _malformed("the request has no body: send a JSON object")
     text = body.removeprefix(BYTE_ORDER_MARK)
@@ -66,7 +68,7 @@ def _json(decoder: Decoder[Content], body: bytes, content_type: str, limits: Bod
     except RecursionError:
         return _too_deep(limits)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _undecodable(error, text, content_type)
+        return _encoded(head) or _undecodable(error, text, content_type)
     return _too_deep(limits) if structure.exceeds_depth(text, limits.max_body_depth) else content
 
 
@@ -151,6 +153,13 @@ def _seconds(headers: Mapping[str, str], names: tuple[str, str]) -> float | None
 
 def _malformed(message: str, param: str | None = None) -> Refused:
     return Refused(Reason.MALFORMED_BODY, message, param)
+
+
+def _encoded(head: Head) -> Refused | None:
+    coding = head.headers.get("content-encoding", "identity")
+    if coding == "identity":
+        return None
+    return _malformed(f"the body is encoded ({coding[:32]!r}): send plain JSON, without Content-Encoding")
 
 
 def _undecodable(error: Exception, text: bytes, content_type: str) -> Refused:

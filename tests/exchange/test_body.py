@@ -109,6 +109,14 @@ def test_json_is_read_whatever_the_content_type_says(content_type: str) -> None:
     assert request(b'{"model":"a"}', content_type=content_type).model == "a"
 
 
+def test_an_encoded_body_is_refused_by_the_name_of_its_coding() -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    head = Head(method="POST", path="/v1/chat/completions", headers=headers, id="r", received_at=0.0)
+    refused = read(head, Api.CHAT, b"\x1f\x8b\x08\0\0", BodyLimits())
+    assert isinstance(refused, Refused)
+    assert "('gzip'): send plain JSON" in refused.message
+
+
 def test_a_byte_order_mark_is_skipped() -> None:
     assert request(b'\xef\xbb\xbf{"model":"a"}').model == "a"
 
