@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from bench import request_path, scheduling, scraping
+from bench import controller, request_path, scheduling, scraping
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
@@ -35,6 +35,7 @@ def main() -> None:
         f"Measured {machine()}.",
         "### Scheduling\n\n" + scheduling.table(scheduling.run()),
         "### Scraping\n\n" + scraping.table(scraping.run()),
+        "### Controller in a cluster\n\n" + controller.table(controller.run()),
         "### Request path\n\n" + request_path.table(request_path.run(arguments.seconds)),
     ]
     text = "\n\n".join(sections)
