@@ -16,7 +16,7 @@ import pytest
 
 from stellwerk.control.envoy.resources import resources
 from stellwerk.control.envoy.settings import EnvoySettings
-from stellwerk.edge.envoy import EnvoyAdmin, EnvoyFiles, EnvoyLog, EnvoyWatch, Rejection
+from stellwerk.edge.envoy import EnvoyAdmin, EnvoyFiles, EnvoyLog, EnvoyWatch, Rejection, drain
 from stellwerk.edge.preflight import RuntimeDirectory, find_envoy
 from stellwerk.model.catalog import Catalog, FailureMode
 from tests.kit.data_plane import (
@@ -336,6 +336,29 @@ def test_an_answer_that_runs_while_its_pool_changes_is_not_cut(world: World) -> 
     finally:
         world.b.pause_seconds, world.b.pieces = 0.0, []
         world.restore()
+
+
+@pytest.mark.parametrize(("seconds", "is_enough"), [(20.0, True), (0.2, False)])
+def test_draining_lets_answers_finish_and_takes_no_new_connection(
+    world: World, tmp_path: Path, seconds: float, is_enough: bool
+) -> None:
+    world.a.pieces, world.a.pause_seconds = [b"data: %d\n\n" % each for each in range(20)], 0.05
+    wanted = catalog(pool("open", world.a.port, mode=FailureMode.OPEN))
+    try:
+        with (
+            data_plane(wanted, tmp_path) as plane,
+            urllib.request.urlopen(f"{plane.url}/stream", data=b"{}", timeout=20) as answer,
+        ):
+            first = answer.read(5)
+            assert plane.ask(lambda admin: drain(admin, seconds)) is is_enough
+            with pytest.raises(OSError, match="refused"):
+                call(f"{plane.url}/v1/x", {})
+            assert first + answer.read() == b"".join(world.a.pieces)
+            plane.process.kill()
+            plane.process.wait()
+            assert plane.ask(lambda admin: drain(admin, seconds)), "an Envoy that is gone is drained"
+    finally:
+        world.a.pieces, world.a.pause_seconds = [], 0.0
 
 
 def test_hundreds_of_pools_need_no_more_of_the_kernel_than_one(world: World, tmp_path: Path) -> None:
