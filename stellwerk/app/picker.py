@@ -5,9 +5,9 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config
 from stellwerk.control.finding import Finding
 from stellwerk.edge import accesslog, extproc
-from stellwerk.edge.admin import AdminServer, Views
+from stellwerk.edge.admin import AdminServer, Guard, Views
 from stellwerk.edge.grpc.health import WATCH, Health
 from stellwerk.edge.grpc.service import Service
 from stellwerk.edge.metrics import MetricsPage
@@ -88,6 +88,19 @@ class Source(Protocol):
         """Follow every change until cancelled."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What a picker finds where it runs, beside its objects and its proxy."""
+
+    closed: Callable[[], Iterable[str]] = tuple
+    """Why requests should go to another replica, for health checkers; none: they may come."""
+    guard: Guard | None = None
+    """Who may read metrics and decisions; None: everybody."""
+    families: Callable[[], Iterable[Family]] = tuple
+    """More metrics."""
+    until_draining: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """What goes on from the first request until draining begins: taking part in an election."""
+
+
 class Picker:
     """The endpoint picker: engine, services, signals, objects, admin. One event loop, no threads."""
 
@@ -98,8 +111,10 @@ class Picker:
         source: Source,
         publish: Publish = _to_nobody,
         remarks: Callable[[], Iterable[str]] = tuple,
+        place: Place = Place(),  # noqa: B008 - frozen
     ) -> None:
         self.config = config
+        self.place = place
         self.meters = Meters()
         self.engine = Engine(engine_settings(config, settings.is_own_proxy), Random(), self.meters)
         self.extproc = extproc.ExtProcService(self.receive, settings, time.monotonic)
@@ -107,7 +122,7 @@ class Picker:
         self.health = Health()
         self.scraper = Scraper(config.scraping, self.tell)
         self.objects = source
-        self.admin = AdminServer(config.admin, self.views())
+        self.admin = AdminServer(config.admin, self.views(), place.guard)
         self._publish = publish
         self._more_remarks = remarks
         self._is_listening = False
@@ -178,6 +193,7 @@ class Picker:
             if new.pools.keys() - old.pools.keys():
                 await asyncio.sleep(self._settle_seconds)
             self.configure(new, self._wanted.picker)
+            self.show_health()
             if old.pools.keys() - new.pools.keys():
                 await asyncio.sleep(self._settle_seconds)
                 self.publish(new)
@@ -205,14 +221,15 @@ class Picker:
         if not self._is_listening:
             reasons = ("starting", *reasons)
         pool = self.config.epp.pool
-        if pool is not None and pool not in self._catalog.pools:
+        if pool is not None and pool not in self._catalog.pools and self.config.epp.cluster is None:
             reasons = (*reasons, f"there is no InferencePool {pool} (--pool-name, --pool-namespace)")
-        return reasons
+        return (*reasons, *self.place.closed())
 
     def show_health(self) -> None:
         """Tell health checkers. The picker serves as long as it can answer: with a typed refusal, if it must."""
+        is_open = self._is_listening and not self._is_draining and not any(self.place.closed())
         for name in HEALTH_SERVICES:
-            self.health.set(name, name == "liveness" or not self._is_draining)
+            self.health.set(name, name == "liveness" or is_open)
 
     def views(self) -> Views:
         """What the admin server shows."""
@@ -221,7 +238,9 @@ class Picker:
             traces=self.engine.traces,
             trace=self.engine.trace,
             unready=self.unready,
-            metrics=MetricsPage(self.meters, self.describe, [self.scraper.families, self.families]).pieces,
+            metrics=MetricsPage(
+                self.meters, self.describe, [self.scraper.families, self.families, self.place.families]
+            ).pieces,
             remarks=self.remarks,
         )
 
@@ -263,6 +282,7 @@ class Picker:
                     await self._has_deadline.wait()
             self._has_deadline.clear()
             self.tell(Tick())
+            self.show_health()
             if self._has_listing:
                 self.learn_models()
 
@@ -286,7 +306,11 @@ class Picker:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        first = await self.objects.load()
+        self.show_health()
+        await self.admin.start()
+        first = await self._first(stop)
+        if first is None:
+            return
         self.configure(self.adapted(first.catalog), first.picker)
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -295,7 +319,6 @@ class Picker:
                 group.create_task(self.roll_out(), name="rollout"),
                 group.create_task(self.keep_time(), name="clock"),
             ]
-            await self.admin.start()
             await self.first_signals()
             self.learn_models()
             await listen()
@@ -305,13 +328,28 @@ class Picker:
             self.show_health()
             # Last, since clients come with it.
             self.publish(self._catalog)
+            candidate = self.place.until_draining and group.create_task(self.place.until_draining(), name="candidate")
             await stop.wait()
             self._is_draining = True
             self.show_health()
+            if candidate is not None:
+                candidate.cancel()
             await self.last_requests(grace_seconds)
             self.tell(Draining())
             for task in tasks:
                 task.cancel()
+
+    async def _first(self, stop: asyncio.Event) -> Blueprint | None:
+        """The objects as they are; an API server may let us wait for them. None: a signal came first."""
+        loading = asyncio.create_task(self.objects.load(), name="first objects")
+        stopping = asyncio.create_task(stop.wait(), name="signal")
+        try:
+            await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return loading.result() if loading.done() else None
+        finally:
+            for task in (loading, stopping):
+                task.cancel()
+            await asyncio.gather(loading, stopping, return_exceptions=True)
 
     async def last_requests(self, seconds: float) -> None:
         """Serve on while others still learn that we go: for `seconds`, or until no request came for a while."""
@@ -330,5 +368,5 @@ def engine_settings(config: Config, is_own_proxy: bool) -> EngineSettings:
         prefix_index_bytes=config.prefix_index_bytes,
         decisions_bytes=config.observability.decisions_bytes,
         emits_scores=config.emits_scores,
-        lost_after_seconds=config.scraping.idle_interval_seconds + 2.0,
+        lost_after_seconds=config.scraping.believed_seconds or config.scraping.idle_interval_seconds + 2.0,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import uvloop
 
+from stellwerk.blueprint import Source
 from stellwerk.config import Config
 from stellwerk.edge import preflight
 from stellwerk.edge.objects import ObjectsInvalid, ObjectSource
@@ -13,7 +14,8 @@ from stellwerk.edge.objects import ObjectsInvalid, ObjectSource
 
 def files_of(config: Config) -> ObjectSource:
     """The objects of the command line."""
-    return ObjectSource(config.objects, config.servers, config.picker_config)
+    texts = [Source("--config-text", config.picker_text.encode(), True)] if config.picker_text is not None else ()
+    return ObjectSource(config.objects, config.servers, config.picker_config, texts)
 
 
 def running(main: Callable[[], Coroutine[Any, Any, None]]) -> int:

@@ -7,7 +7,7 @@ the event loop free in between, since requests are decided on the same loop.
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -52,12 +52,19 @@ class Views(Struct, frozen=True):
     """What is wrong although traffic may come: a broken objects file, a rejected Envoy update."""
 
 
+Guard = Callable[[str | None, str], Awaitable[int]]
+"""May the sender of this Authorization header read this path? An HTTP status, 200 for yes."""
+UNGUARDED = frozenset({"/healthz", "/readyz"})
+"""Probes come without credentials."""
+
+
 class AdminServer:
     """One listener. `start`, then `close`."""
 
-    def __init__(self, address: Address, views: Views) -> None:
+    def __init__(self, address: Address, views: Views, guard: Guard | None = None) -> None:
         self._address = address
         self._views = views
+        self._guard = guard
         self._runner: web.AppRunner | None = None
         self._places = asyncio.Semaphore(_MAX_ANSWERS_AT_ONCE)
         self._encoder = msgspec.json.Encoder(enc_hook=_plain)
@@ -110,7 +117,7 @@ class AdminServer:
             return _problem(403, f"host {_brief(request.host)} is not one of this server; use its address or localhost")
         try:
             async with self._places:
-                response: web.StreamResponse = await handler(request)
+                response: web.StreamResponse = await self._refusal(request) or await handler(request)
         except web.HTTPMethodNotAllowed as error:
             response = _problem(405, f"{_brief(request.method)} is not allowed here, only GET and HEAD")
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
@@ -123,6 +130,18 @@ class AdminServer:
         except Exception:  # noqa: BLE001 - the one door of this server: a bug in a view is told, and stays here
             _log.exception("an admin request failed", extra={"fields": {"path": _brief(request.path)}})
             response = _problem(500, "internal error; see the log")
+        return response
+
+    async def _refusal(self, request: web.Request) -> web.Response | None:
+        """What a guarded server says to those who may not read; None: they may."""
+        if self._guard is None or request.path in UNGUARDED:
+            return None
+        status = await self._guard(request.headers.get("Authorization"), request.path)
+        if status == 200:
+            return None
+        response = _problem(status, _WHY_NOT.get(status, "the request was refused"))
+        if status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
     def _is_local(self) -> bool:
@@ -176,6 +195,11 @@ class AdminServer:
         yield b"]}\n"
 
 
+_WHY_NOT = {
+    401: "a bearer token that the cluster knows is needed",
+    403: "the token's owner may not read this: grant the verb get on the nonResourceURL /metrics or /stellwerk/*",
+    503: "the API server does not say who may read this; try again",
+}
 _GUARDS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 

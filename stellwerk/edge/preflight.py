@@ -51,6 +51,17 @@ def find_envoy() -> Path:
     return path
 
 
+def every_address() -> str:
+    """The host to listen on for all addresses of this machine: "" for both families, or that of IPv4 where the other
+    one is off."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"
+    return ""
+
+
 def check_port(host: str, port: int, flag: str = "--listen") -> None:
     """Raises CannotStart unless `host:port` can be listened on. `flag` is what chooses another one.
 

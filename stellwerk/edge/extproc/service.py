@@ -279,7 +279,7 @@ class Conversation:
             address = reading.served(filter_metadata)
             if address is not None:
                 self._exchange.serve(address)
-        else:
+        elif not self._service.settings.ignores_subset:
             subset = reading.subset(filter_metadata)
             if subset is not None:
                 self._exchange.hint(subset)

@@ -17,6 +17,8 @@ class ExtProcSettings(Struct, frozen=True):
     pool_hint: str | None = None
     is_routed: bool = False
     """Whether the proxy's routes choose the pool, and say so in the call's metadata."""
+    ignores_subset: bool = False
+    """Whether the proxy's subset hint has no effect."""
     accepts_steering: bool = False
     names_served: bool = False
     reports: bool | None = None

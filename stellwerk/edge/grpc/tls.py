@@ -14,13 +14,19 @@ _SELF_SIGNED_DAYS: Final = 3650
 class ServerCertificate:
     """A certificate chain and its key, in PEM files. Owner: the composition root, which calls `reload_if_changed`."""
 
-    def __init__(self, chain: Path, key: Path, client_ca: Path | None = None) -> None:
+    def __init__(
+        self,
+        chain: Path,
+        key: Path,
+        client_ca: Path | None = None,
+        lowest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    ) -> None:
         """With `client_ca`, clients must show a certificate it has signed. Raises OSError (`ssl.SSLError` included)
         when the files cannot be used."""
         self._chain = chain
         self._key = key
         self._loaded = self._version()
-        self.context = _context()
+        self.context = _context(lowest)
         self.context.load_cert_chain(chain, key)
         if client_ca is not None:
             self.context.load_verify_locations(client_ca)
@@ -43,10 +49,12 @@ class ServerCertificate:
         return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
-def self_signed(names: Sequence[str] = ("localhost",)) -> ssl.SSLContext:
+def self_signed(
+    names: Sequence[str] = ("localhost",), lowest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+) -> ssl.SSLContext:
     """A context with a fresh certificate for `names`; proxies that verify will not accept it."""
     chain, key = self_signed_pem(names)
-    context = _context()
+    context = _context(lowest)
     with tempfile.TemporaryDirectory(prefix="stellwerk-tls-") as directory:
         chain_path = Path(directory, "chain.pem")
         key_path = Path(directory, "key.pem")
@@ -82,8 +90,8 @@ def self_signed_pem(names: Sequence[str]) -> tuple[bytes, bytes]:
     return certificate.public_bytes(serialization.Encoding.PEM), key_pem
 
 
-def _context() -> ssl.SSLContext:
+def _context(lowest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = lowest
     context.set_alpn_protocols(["h2"])
     return context
