@@ -199,7 +199,10 @@ def _container(gateway: Gateway, parameters: Parameters, defaults: Defaults) -> 
 
 def _service(gateway: Gateway, parameters: Parameters) -> Object:
     ports = container_ports(listener.port for listener in gateway.spec.listeners)
+    asked = [each.value for each in gateway.spec.addresses if each.type == "IPAddress" and each.value]
+    is_balanced = parameters.service_type == "LoadBalancer"
     return {
+        **({"loadBalancerIP": asked[0]} if asked and is_balanced else {}),
         "type": parameters.service_type,
         "selector": selector(gateway),
         "ports": [

@@ -1,7 +1,9 @@
 """Every verb on every resource that the controller and the gateway pods use: the source of the shipped RBAC rules.
 
-One list per process. A test compares the rules in `deploy/` with these, and these with what the API server's audit log
-says was used; whoever adds a call to the API server adds its verb here.
+One list per process; a test compares them with `deploy/`, and with what the API server's audit log says was used.
+Whoever adds a call to the API server adds its verb here. Objects are created by server-side apply: the API server wants
+`create` and `patch` for it, and its audit log calls both `patch`. `get` is for a second try after a conflict; `bind` is
+never a request.
 """
 
 from collections.abc import Iterable
@@ -39,7 +41,7 @@ ROUTING = (
     Grant("", ("namespaces",), _READ, is_cluster_wide=True),
     Grant(GATEWAY_GROUP, ("gateways", "httproutes", "referencegrants"), _READ),
     Grant(POOL_GROUP, ("inferencepools",), _READ),
-    Grant(LEGACY_GROUP, ("inferencepools", "inferencemodels", "inferenceobjectives", "inferencemodelrewrites"), _READ),
+    Grant(LEGACY_GROUP, ("inferencemodels", "inferenceobjectives", "inferencemodelrewrites"), _READ),
     Grant(ROUTER_GROUP, ("inferenceobjectives", "inferencemodelrewrites"), _READ),
     Grant("", ("services",), _READ),
 )
@@ -47,6 +49,8 @@ ROUTING = (
 
 CONTROLLER = (
     *ROUTING,
+    # What models of the June 2025 API may refer to.
+    Grant(LEGACY_GROUP, ("inferencepools",), _READ),
     # Parameters of classes and Gateways, and certificates: each watched by its name.
     Grant("", ("configmaps", "secrets"), _READ),
     Grant(GATEWAY_GROUP, ("gatewayclasses",), ("get",), is_cluster_wide=True),
@@ -86,6 +90,9 @@ GATEWAY = (
     Grant("discovery.k8s.io", ("endpointslices",), _READ),
 )
 """`stellwerk gateway`. Its Secrets come with a Role per Gateway, by name."""
+
+GATEWAY_CLUSTER = tuple(grant for grant in GATEWAY if grant.is_cluster_wide)
+"""The part of `GATEWAY` that no Role of a namespace can give."""
 
 LEASE = (Grant("coordination.k8s.io", ("leases",), ("get", "create", "update")),)
 """Leader election, in the process's own namespace."""

@@ -46,6 +46,9 @@ SUPPORTED_FEATURES = (
 )
 """Of the Gateway API, for `GatewayClass.status.supportedFeatures`. Each has a conformance test."""
 
+ADDRESS_TYPES = ("IPAddress", "Hostname")
+"""What a Gateway may ask for; whether it is given is for the load balancer to say."""
+
 
 class ListenerStatus(Struct, frozen=True):
     """One entry of `Gateway.status.listeners`."""
@@ -66,8 +69,16 @@ def gateway_conditions(planned: GatewayPlan, found: Observed, invalid: str | Non
     good = [each for each in planned.listeners if each.checked.can_serve]
     bad = [each.name for each in planned.listeners if not each.checked.can_serve]
     message = f"listeners that cannot serve: {', '.join(bad)}" if bad else ""
+    asked = planned.gateway.spec.addresses
+    strange = sorted({each.type for each in asked if each.type not in ADDRESS_TYPES})
+    missing = [each.value for each in asked if each.value and each.value not in {value for _, value in found.addresses}]
     if invalid is not None:
         acceptance = refused("InvalidParameters", invalid)
+    elif strange:
+        types = " and ".join(ADDRESS_TYPES)
+        acceptance = refused(
+            "UnsupportedAddress", f"addresses of type {', '.join(strange)} are not supported: use {types}"
+        )
     elif bad:
         acceptance = Condition("Accepted", "True" if good else "False", "ListenersNotValid", message)
     else:
@@ -76,6 +87,9 @@ def gateway_conditions(planned: GatewayPlan, found: Observed, invalid: str | Non
         programmed = Condition("Programmed", "False", "Invalid", acceptance.message)
     elif not found.addresses:
         programmed = Condition("Programmed", "False", "AddressNotAssigned", found.message)
+    elif missing:
+        why = f"the Service did not get the addresses {', '.join(missing)}"
+        programmed = Condition("Programmed", "False", "AddressNotUsable", why)
     elif not found.is_programmed:
         programmed = Condition("Programmed", "False", "NoResources", found.message)
     else:

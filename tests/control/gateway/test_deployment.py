@@ -164,3 +164,12 @@ def test_without_a_ready_pod_nothing_is_programmed() -> None:
     assert not found.is_programmed
     assert "no pod" in found.message
     assert "not there" in observed(None, None).message
+
+
+def test_a_load_balancer_is_asked_for_the_address_that_the_gateway_names() -> None:
+    wish = [{"type": "IPAddress"}, {"type": "IPAddress", "value": "192.0.2.9"}]
+    assert made(gateway(addresses=wish))["Service"]["spec"]["loadBalancerIP"] == "192.0.2.9"
+    assert (
+        "loadBalancerIP" not in made(gateway(addresses=wish), Parameters(service_type="ClusterIP"))["Service"]["spec"]
+    )
+    assert "loadBalancerIP" not in made(gateway())["Service"]["spec"]

@@ -140,6 +140,22 @@ def test_an_address_that_is_lost_is_taken_back() -> None:
     assert cluster.write(LATER) == []
 
 
+@pytest.mark.parametrize(
+    ("address", "accepted", "programmed"),
+    [
+        ({"type": "IPAddress"}, "Accepted", "Programmed"),
+        ({"type": "IPAddress", "value": "10.0.0.1"}, "Accepted", "Programmed"),
+        ({"type": "IPAddress", "value": "10.0.0.2"}, "Accepted", "AddressNotUsable"),
+        ({"type": "example.com/name", "value": "x"}, "UnsupportedAddress", "Invalid"),
+    ],
+)
+def test_an_address_that_is_asked_for_must_be_had(address: Object, accepted: str, programmed: str) -> None:
+    cluster = Cluster(gateway_class(), gateway(addresses=[address]))
+    cluster.write()
+    reasons = {kind: reason for kind, (_, reason) in said(cluster.status("Gateway")["conditions"]).items()}
+    assert reasons == {"Accepted": accepted, "Programmed": programmed}
+
+
 def test_bad_parameters_of_a_class_are_its_gateways_too() -> None:
     cluster = Cluster(*whole())
     cluster.write(invalid=Invalid({"ours": "no such thing"}, {}))
