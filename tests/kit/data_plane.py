@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout: ClassVar[float] = 30.0
 
     def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = self._body()
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.seen.append({"path": self.path, "headers": headers, "bytes": len(body)})
         if self.path.startswith("/close"):
@@ -69,6 +69,16 @@ class _Handler(BaseHTTPRequestHandler):
         status = 418 if self.path.startswith("/teapot") else 200
         answer = {"served_by": self.server.port, "bytes": len(body), "headers": headers}
         self._send("application/json", json.dumps(answer).encode(), status)
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     do_POST = do_GET  # noqa: N815 - the library asks for this name
 

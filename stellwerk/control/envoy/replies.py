@@ -154,6 +154,13 @@ def table_of_routes(settings: EnvoySettings) -> list[Reply]:
             status=503,
             retry_after_seconds=1,
         ),
+        Reply(
+            "response.code == 504 && " + _details("response_timeout", "upstream_per_try_timeout"),
+            Reason.DEADLINE.value,
+            "timeout_error",
+            "timeout_error",
+            "the answer took longer than the route of this request allows",
+        ),
         *_of_the_servers(settings),
     ]
 

@@ -13,6 +13,7 @@ from stellwerk.control.gateway.backend import ForeignPicker, Target
 from stellwerk.control.gateway.plan import GatewayPlan
 from stellwerk.model.catalog import Catalog, Pool
 
+_KEEP_ALIVE = {"keepalive_time": 5, "keepalive_interval": 1, "keepalive_probes": 3}
 _MAX_STREAM_SECONDS = 6 * 3600.0
 
 
@@ -43,7 +44,7 @@ def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
 
 def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
     """Whoever the Service leads to is trusted: pickers make their own certificates, and nothing names one to check."""
-    http2 = {"connection_keepalive": {"interval": "5s", "timeout": "2s"}, "max_concurrent_streams": 2147483647}
+    http2 = {"max_concurrent_streams": 2147483647}
     document = typed(
         "envoy.config.cluster.v3.Cluster",
         **_static(picker.cluster, picker.addresses),
@@ -54,6 +55,8 @@ def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
         ),
         circuit_breakers=no_circuit_breakers(),
         common_lb_config={"healthy_panic_threshold": {"value": 0}},
+        # Not PINGs of HTTP/2: gRPC servers close connections that have more than one in five minutes.
+        upstream_connection_options={"tcp_keepalive": _KEEP_ALIVE},
     )
     if picker.is_secure:
         document["transport_socket"] = extension(
