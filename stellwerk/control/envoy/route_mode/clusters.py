@@ -9,11 +9,21 @@ from stellwerk.control.envoy.clusters import cluster as pool_cluster
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.picker import http_options, no_circuit_breakers
 from stellwerk.control.envoy.settings import EnvoySettings
-from stellwerk.control.gateway.backend import ForeignPicker, Target
+from stellwerk.control.gateway.backend import ForeignPicker, PoolTarget, Target
 from stellwerk.control.gateway.plan import GatewayPlan
 from stellwerk.model.catalog import Catalog, Pool
 
 _KEEP_ALIVE = {"keepalive_time": 5, "keepalive_interval": 1, "keepalive_probes": 3}
+_CONNECTS = {
+    "timeout": "2s",
+    "interval": "1s",
+    "no_traffic_interval": "1s",
+    "unhealthy_interval": "0.5s",
+    "unhealthy_threshold": 2,
+    "healthy_threshold": 1,
+    "tcp_health_check": {},
+}
+"""Pickers serve gRPC health on a port that nothing names."""
 _MAX_STREAM_SECONDS = 6 * 3600.0
 
 
@@ -24,8 +34,14 @@ def clusters(planned: GatewayPlan, catalog: Catalog, settings: EnvoySettings) ->
     return [
         *(pool_cluster(each, settings) for each in pools),
         *(_service_cluster(each, settings) for each in services),
-        *(_picker_cluster(each, settings) for each in planned.pickers),
+        *(_picker_cluster(each, each.cluster in _watched(planned), settings) for each in planned.pickers),
     ]
+
+
+def _watched(planned: GatewayPlan) -> set[str]:
+    """Clusters of pickers of which at least one pool is FailOpen."""
+    pools = [each for each in planned.targets if isinstance(each, PoolTarget) and each.is_open]
+    return {each.picker.cluster for each in pools if isinstance(each.picker, ForeignPicker)}
 
 
 def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
@@ -42,8 +58,12 @@ def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
     )
 
 
-def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
-    """Whoever the Service leads to is trusted: pickers make their own certificates, and nothing names one to check."""
+def _picker_cluster(picker: ForeignPicker, is_watched: bool, settings: EnvoySettings) -> Document:
+    """Whoever the Service leads to is trusted: pickers make their own certificates, and nothing names one to check.
+
+    `is_watched`: whether it answers is checked beforehand. A request with a body can go on without a picker only if
+    Envoy knows at its headers that there is none; once a body streams there, it is lost.
+    """
     http2 = {"max_concurrent_streams": 2147483647}
     document = typed(
         "envoy.config.cluster.v3.Cluster",
@@ -58,6 +78,8 @@ def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
         # Not PINGs of HTTP/2: gRPC servers close connections that have more than one in five minutes.
         upstream_connection_options={"tcp_keepalive": _KEEP_ALIVE},
     )
+    if is_watched:
+        document["health_checks"] = [_CONNECTS]
     if picker.is_secure:
         document["transport_socket"] = extension(
             "envoy.transport_sockets.tls",
