@@ -58,6 +58,7 @@ from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.copies import Copies
 from stellwerk.edge.kube.errors import ApiError
 from stellwerk.edge.kube.lease import Election
+from stellwerk.edge.kube.patience import Patience
 from stellwerk.edge.kube.status import StatusWriter
 from stellwerk.edge.kube.workloads import AT_ONCE, Workloads
 from stellwerk.telemetry.render import Family, Histogram, counter, gauge
@@ -65,6 +66,7 @@ from stellwerk.telemetry.render import Family, Histogram, counter, gauge
 log = logging.getLogger("stellwerk.controller")
 
 CONTROLLER = "stellwerk.dev/gateway-controller"
+_ROUND = "round"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -79,7 +81,7 @@ class Settings(Struct, frozen=True):
     settle_seconds: float = 0.05
     """From the first news to the round: what changes together is seen together."""
     retry_seconds: float = 0.5
-    """First pause after a write that failed; doubles with each that follows."""
+    """First pause before an object that could not be written is tried again; doubles with each failure."""
     retry_limit_seconds: float = 30.0
 
 
@@ -104,7 +106,8 @@ class Controller:
         self.plan = Plan()
         self.copies = Copies(client, self._on_change)
         self.statuses = StatusWriter(client)
-        self.workloads = Workloads(client)
+        self._patience = Patience(settings.retry_seconds, settings.retry_limit_seconds)
+        self.workloads = Workloads(client, self._patience)
         self.status_errors: dict[str, str] = {}
         """By object: why its status could not be written."""
         self._election = election
@@ -113,7 +116,6 @@ class Controller:
         self._models_changed = True
         self._model_statuses: tuple[ObjectStatus, ...] = ()
         self._wake = asyncio.Event()
-        self._failures = 0
         self._is_planned = False
 
     async def run(self) -> None:
@@ -148,7 +150,11 @@ class Controller:
         """For the metrics page."""
         yield counter("stellwerk_controller_rounds_total", "Looks at everything.", self.counts.rounds)
         yield counter("stellwerk_controller_plans_total", "Rounds with a new plan.", self.counts.planned)
-        yield counter("stellwerk_controller_failed_rounds_total", "Rounds with writes that failed.", self.counts.failed)
+        yield counter(
+            "stellwerk_controller_failed_rounds_total",
+            "Rounds after which something waits to be tried again.",
+            self.counts.failed,
+        )
         yield counter("stellwerk_controller_bugs_total", "Rounds that ended in a bug.", self.counts.bugs)
         yield Family("stellwerk_controller_round_seconds", "histogram", "One round.", (), (((), self.seconds),))
         yield gauge("stellwerk_controller_leader", "1 while this process may write.", int(self.is_leader))
@@ -207,7 +213,6 @@ class Controller:
         self._wake.set()
 
     def _on_lead(self, leads: bool) -> None:
-        self._failures = 0
         self._wake.set()
 
     # -- rounds ----------------------------------------------------------------------------------------------------
@@ -218,29 +223,25 @@ class Controller:
             await asyncio.sleep(self.settings.settle_seconds)
             self._wake.clear()
             began = time.monotonic()
-            is_done = await self._round()
+            await self._round()
             self.seconds.observe(time.monotonic() - began)
             self.counts.rounds += 1
-            if is_done:
-                self._failures = 0
-                continue
-            self._failures += 1
-            self.counts.failed += 1
-            pause = self.settings.retry_seconds * 2.0 ** min(self._failures - 1, 20)
-            asyncio.get_running_loop().call_later(min(pause, self.settings.retry_limit_seconds), self._wake.set)
+            wait = self._patience.wait()
+            if wait is not None:
+                self.counts.failed += 1
+                asyncio.get_running_loop().call_later(wait, self._wake.set)
 
-    async def _round(self) -> bool:
-        """False: try again soon. The one door: a bug in a round is told, and the next news starts another."""
+    async def _round(self) -> None:
+        """The one door: a bug in a round is told, and the round tried again."""
         try:
-            if not self._look():
-                return True
-            if not self.is_leader:
-                return True
-            return await self._write()
+            if self._look() and self.is_leader:
+                await self._write()
         except Exception:
             self.counts.bugs += 1
+            self._patience.failed(_ROUND)
             log.exception("a round failed, by a bug")
-            return False
+        else:
+            self._patience.succeeded(_ROUND)
 
     def _look(self) -> bool:
         """Bring the plan up to date; False while the copies are not whole."""
@@ -257,7 +258,7 @@ class Controller:
             self.counts.planned += 1
         return True
 
-    async def _write(self) -> bool:
+    async def _write(self) -> None:
         """Everything that differs."""
         world = self._assembly.world
         of_class = {each.metadata.name: class_parameters(each, world) for each in self.plan.classes}
@@ -269,29 +270,32 @@ class Controller:
             *status_changes(self.plan, self.settings.controller, self.copies.objects, found, invalid, now),
             *self._model_changes(now),
         ]
-        is_told = await self._tell(changes)
-        is_kept = await self._keep(of_class, of_gateway)
-        return is_told and is_kept
+        await self._tell(changes)
+        await self._keep(of_class, of_gateway)
 
-    async def _tell(self, changes: list[StatusChange]) -> bool:
+    async def _tell(self, changes: list[StatusChange]) -> None:
         places = asyncio.Semaphore(AT_ONCE)
-        self.status_errors.clear()
+        due = {_status_name(change): change for change in changes}
+        self.status_errors = {name: error for name, error in self.status_errors.items() if name in due}
 
-        async def one(change: StatusChange) -> None:
+        async def one(name: str, change: StatusChange) -> None:
             async with places:
-                metadata = change.value["metadata"]
-                name = f"{change.resource.kind} {metadata.get('namespace', '')}/{metadata['name']}"
                 try:
                     if await self.statuses.write(change.resource, change.value, change.change):
-                        log.debug("%s: status written", name)
+                        log.debug("%s written", name)
                 except ApiError as error:
+                    self._patience.failed(name)
+                    if self.status_errors.get(name) != str(error):
+                        log.warning("%s not written: %s", name, error)
                     self.status_errors[name] = str(error)
-                    log.warning("%s: status not written: %s", name, error)
+                else:
+                    self._patience.succeeded(name)
+                    self.status_errors.pop(name, None)
 
         async with asyncio.TaskGroup() as group:
-            for change in changes:
-                group.create_task(one(change))
-        return not self.status_errors
+            for name, change in due.items():
+                if self._patience.is_due(name):
+                    group.create_task(one(name, change))
 
     def _model_changes(self, now: str) -> Iterator[StatusChange]:
         """Of the kinds that refer to a pool."""
@@ -317,7 +321,7 @@ class Controller:
 
     async def _keep(
         self, of_class: Mapping[str, Parameters | Malformed], of_gateway: Mapping[str, Parameters | Malformed]
-    ) -> bool:
+    ) -> None:
         """What the Gateways run on. One whose parameters or listeners are no good keeps what it has."""
         wanted: list[Object] = []
         untouched = set(self._undecided())
@@ -333,7 +337,7 @@ class Controller:
             secrets = self._references.secrets.get(name, frozenset())
             wanted += workload(gateway, own.over(common), self.settings.defaults, secrets)
         wanted += bindings(accounts, self.settings.namespaces)
-        return await self.workloads.keep(wanted, self.copies.objects, untouched)
+        await self.workloads.keep(wanted, self.copies.objects, untouched)
 
     def _undecided(self) -> Iterator[tuple[str, str]]:
         """Gateways of classes that do not exist: a class that was deleted by mistake must not take traffic along."""
@@ -342,6 +346,11 @@ class Controller:
         for gateway in world.gateways.values():
             if gateway.spec.gateway_class_name not in classes:
                 yield owner_labels(gateway.metadata.namespace, gateway.metadata.name)
+
+
+def _status_name(change: StatusChange) -> str:
+    metadata = change.value["metadata"]
+    return f"status of {change.resource.kind} {metadata.get('namespace', '')}/{metadata['name']}"
 
 
 def _malformed(found: Mapping[str, Parameters | Malformed]) -> dict[str, str]:

@@ -49,9 +49,14 @@ NAME = ("infra", "front-ours")
 class Server(KubeApi):
     """Also makes what is applied and was not there, and counts what is written."""
 
+    refused = ""
+    """Writes to paths with this in them are refused."""
+
     def _object(
         self, request: web.Request, resource: Resource, kind: str, key: tuple[str, str], subresource: str, body: Any
     ) -> web.Response:
+        if self.refused and request.method != "GET" and self.refused in request.path:
+            return web.json_response({"kind": "Status", "reason": "Forbidden", "message": "no"}, status=403)
         is_apply = request.content_type.startswith("application/apply-patch")
         if is_apply and key not in self._objects.get(kind, {}):
             return web.json_response(self._store(resource, key, body), status=201)
@@ -332,3 +337,23 @@ async def test_a_controller_of_one_namespace_asks_for_nothing_elsewhere() -> Non
         }
         await still(controller)
         assert not api.status(HTTP_ROUTES, "apps", "route")
+
+
+@on_loop
+async def test_what_cannot_be_written_is_told_of_tried_now_and_then_and_holds_up_nobody() -> None:
+    patient = Settings(settle_seconds=0.005, retry_seconds=0.3, retry_limit_seconds=0.6)
+    async with controlled(*whole()[:1], settings=patient) as (api, controller):
+        api.refused = "/deployments/"
+        for resource, value in whole()[1:]:
+            api.put(resource, value)
+        await until(lambda: controller.workloads.errors)
+        before = len([path for path in api.writes if "/deployments/" in path])
+        for index in range(40):
+            api.put(NAMESPACES, {"metadata": {"name": "infra", "labels": {"a": str(index)}}})
+            await asyncio.sleep(0.01)
+        assert len([path for path in api.writes if "/deployments/" in path]) <= before + 3
+        assert any("Deployment infra/front-ours" in remark for remark in controller.remarks())
+        await until(lambda: api.condition(HTTP_ROUTES, "apps", "route", "Accepted") == "Accepted")
+        api.refused = ""
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await until(lambda: not list(controller.remarks()))
