@@ -17,8 +17,6 @@ from stellwerk.control.gateway import kept
 from stellwerk.control.gateway.access import bindings
 from stellwerk.control.gateway.assembly import FIELDS, Assembly
 from stellwerk.control.gateway.deployment import (
-    MANAGED_BY,
-    MANAGER,
     Defaults,
     Observed,
     object_name,
@@ -28,22 +26,14 @@ from stellwerk.control.gateway.deployment import (
 )
 from stellwerk.control.gateway.models import model_statuses
 from stellwerk.control.gateway.parameters import Malformed, Parameters
-from stellwerk.control.gateway.permissions import GATEWAY_CLUSTER_ROLE, GATEWAY_ROLE
 from stellwerk.control.gateway.plan import GatewayPlan, Plan, plan
 from stellwerk.control.gateway.references import References, class_parameters, gateway_parameters, references
 from stellwerk.control.gateway.resources import (
-    CLUSTER_ROLE_BINDINGS,
     CONFIG_MAPS,
-    GATEWAY_CLASSES,
-    GATEWAYS,
-    HTTP_ROUTES,
-    REFERENCE_GRANTS,
-    WORKLOAD,
 )
 from stellwerk.control.gateway.wanted import Invalid, StatusChange, condition_change, status_changes
 from stellwerk.control.kube.resource import (
     DEPLOYMENTS,
-    NAMESPACES,
     OLD_POOLS,
     POLICY_RESOURCES,
     POOLS,
@@ -59,15 +49,16 @@ from stellwerk.edge.kube.copies import Copies
 from stellwerk.edge.kube.errors import ApiError
 from stellwerk.edge.kube.lease import Election
 from stellwerk.edge.kube.patience import Patience
+from stellwerk.edge.kube.rounds import RoundCounts, writes
 from stellwerk.edge.kube.status import StatusWriter
+from stellwerk.edge.kube.subjects import follow_all
 from stellwerk.edge.kube.workloads import AT_ONCE, Workloads
-from stellwerk.telemetry.render import Family, Histogram, counter, gauge
+from stellwerk.telemetry.render import Family, gauge
 
 log = logging.getLogger("stellwerk.controller")
 
 CONTROLLER = "stellwerk.dev/gateway-controller"
 _ROUND = "round"
-_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Settings(Struct, frozen=True):
@@ -85,16 +76,6 @@ class Settings(Struct, frozen=True):
     retry_limit_seconds: float = 30.0
 
 
-class RoundCounts(Struct):
-    """Since the start; read by metrics."""
-
-    rounds: int = 0
-    failed: int = 0
-    bugs: int = 0
-    planned: int = 0
-    """Rounds in which the plan was made anew."""
-
-
 class Controller:
     """Owner of the copies and of the plan. `run` until cancelled."""
 
@@ -102,7 +83,6 @@ class Controller:
         """Without `election` it leads."""
         self.settings = settings
         self.counts = RoundCounts()
-        self.seconds = Histogram(_SECONDS)
         self.plan = Plan()
         self.copies = Copies(client, self._on_change)
         self.statuses = StatusWriter(client)
@@ -120,7 +100,7 @@ class Controller:
 
     async def run(self) -> None:
         """Follow, plan and write until cancelled; then give the lease back."""
-        self._follow()
+        follow_all(self.copies, self.settings.namespaces)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.copies.run(), name="copies")
             if self._election is not None:
@@ -148,60 +128,23 @@ class Controller:
 
     def families(self) -> Iterator[Family]:
         """For the metrics page."""
-        yield counter("stellwerk_controller_rounds_total", "Looks at everything.", self.counts.rounds)
-        yield counter("stellwerk_controller_plans_total", "Rounds with a new plan.", self.counts.planned)
-        yield counter(
-            "stellwerk_controller_failed_rounds_total",
-            "Rounds after which something waits to be tried again.",
-            self.counts.failed,
-        )
-        yield counter("stellwerk_controller_bugs_total", "Rounds that ended in a bug.", self.counts.bugs)
-        yield Family("stellwerk_controller_round_seconds", "histogram", "One round.", (), (((), self.seconds),))
+        yield from self.counts.families()
         yield gauge("stellwerk_controller_leader", "1 while this process may write.", int(self.is_leader))
         yield gauge("stellwerk_controller_gateways", "Gateways of our classes.", len(self.plan.gateways))
-        yield Family(
-            "stellwerk_controller_status_writes_total",
-            "counter",
+        told, kept = self.statuses.counts, self.workloads.counts
+        yield writes(
+            "status",
             "Statuses, by what became of them.",
-            ("result",),
-            (
-                (("written",), self.statuses.counts.written),
-                (("unchanged",), self.statuses.counts.unchanged),
-                (("conflict",), self.statuses.counts.conflicts),
-                (("failed",), self.statuses.counts.failed),
-            ),
+            {"written": told.written, "unchanged": told.unchanged, "conflict": told.conflicts, "failed": told.failed},
         )
-        yield Family(
-            "stellwerk_controller_workload_writes_total",
-            "counter",
+        yield writes(
+            "workload",
             "Objects that Gateways run on, by what was done.",
-            ("result",),
-            (
-                (("applied",), self.workloads.counts.applied),
-                (("deleted",), self.workloads.counts.deleted),
-                (("failed",), self.workloads.counts.failed),
-            ),
+            {"applied": kept.applied, "deleted": kept.deleted, "failed": kept.failed},
         )
         yield from self.copies.families()
 
     # -- following -------------------------------------------------------------------------------------------------
-
-    def _follow(self) -> None:
-        follow, places = self.copies.follow, self.settings.namespaces
-        follow(GATEWAY_CLASSES, (), kept.with_status)
-        follow(NAMESPACES, (), kept.labels_only)
-        for resource in (GATEWAYS, HTTP_ROUTES):
-            follow(resource, places, kept.with_status)
-        follow(REFERENCE_GRANTS, places)
-        follow(POOLS, places, kept.with_status, is_optional=True)
-        follow(SERVICES, places, kept.service)
-        for resource in (OLD_POOLS, *POLICY_RESOURCES):
-            follow(resource, places, kept.with_status, is_optional=True)
-        for resource in WORKLOAD:
-            if resource != SERVICES:
-                follow(resource, places, kept.deployment, f"{MANAGED_BY}={MANAGER}")
-        role = GATEWAY_CLUSTER_ROLE if places else GATEWAY_ROLE
-        self.copies.name(CLUSTER_ROLE_BINDINGS, [("", role)], kept.with_status)
 
     def _on_change(self, resource: Resource, keys: Collection[Key]) -> None:
         if resource in FIELDS:
@@ -224,8 +167,7 @@ class Controller:
             self._wake.clear()
             began = time.monotonic()
             await self._round()
-            self.seconds.observe(time.monotonic() - began)
-            self.counts.rounds += 1
+            self.counts.took(time.monotonic() - began)
             wait = self._patience.wait()
             if wait is not None:
                 self.counts.failed += 1

@@ -19,7 +19,7 @@ class Gathering:
     """Many changes, one build: says when to. Owner of the time that is due."""
 
     def __init__(self, share: float) -> None:
-        """`share` of the time may be spent building; beyond it changes wait longer."""
+        """`share` of a core may be spent building; beyond it changes wait longer."""
         self._share = share
         self._due = float("inf")
         self._earliest = float("-inf")
@@ -41,12 +41,11 @@ class Gathering:
             except TimeoutError:
                 continue
         self._due = float("inf")
-        self._began = time.monotonic()
+        self._began = time.thread_time()
 
     def done(self) -> None:
-        """What `due` was for is over."""
-        now = time.monotonic()
-        self._earliest = now + (now - self._began) * (1 / self._share - 1)
+        """What `due` was for is over; nothing was awaited meanwhile."""
+        self._earliest = time.monotonic() + (time.thread_time() - self._began) * (1 / self._share - 1)
 
 
 class Status:
