@@ -51,8 +51,7 @@ class Container:
         self.is_ready = False
         self._failures = {"readinessProbe": 0, "livenessProbe": 0}
         self._not_before = 0.0
-        self._next_probe = 0.0
-        self._liveness_from = 0.0
+        self._next_probe = {"readinessProbe": 0.0, "livenessProbe": 0.0}
 
     @property
     def is_running(self) -> bool:
@@ -80,8 +79,8 @@ class Container:
                 argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self._started_at = now
-        self._next_probe = 0.0
-        self._liveness_from = time.monotonic() + self._spec.get("livenessProbe", {}).get("initialDelaySeconds", 0)
+        alive_after = self._spec.get("livenessProbe", {}).get("initialDelaySeconds", 0)
+        self._next_probe = {"readinessProbe": 0.0, "livenessProbe": time.monotonic() + alive_after}
         self._failures = dict.fromkeys(self._failures, 0)
 
     def command(self) -> list[str]:
@@ -169,20 +168,23 @@ class Container:
 
     def check(self) -> None:
         """Probe it, when it is time to."""
-        now = time.monotonic()
-        if now < self._next_probe:
-            return
-        readiness, liveness = self._spec.get("readinessProbe"), self._spec.get("livenessProbe")
-        self.is_ready = self._after_probe("readinessProbe", readiness, self.is_ready)
-        period = min([float(each.get("periodSeconds", 10)) for each in (readiness, liveness) if each] or [10.0])
-        self._next_probe = now + (period if self.is_ready else _PROBE_SECONDS_UNTIL_READY)
-        if now >= self._liveness_from and not self._after_probe("livenessProbe", liveness, True):
+        self.is_ready = self._probed("readinessProbe", self.is_ready, _PROBE_SECONDS_UNTIL_READY)
+        if not self._probed("livenessProbe", True, None):
             sys.stderr.write(f"{self.name}: liveness probe failed: restarting it\n")
             self.terminate()
             self.kill()
 
-    def _after_probe(self, kind: str, probe: Mapping[str, Any] | None, present: bool) -> bool:
+    def _probed(self, kind: str, present: bool, seconds_until_true: float | None) -> bool:
         """The new state: changes to True with one success, to False with `failureThreshold` failures in a row."""
+        probe = self._spec.get(kind)
+        if time.monotonic() < self._next_probe[kind]:
+            return present
+        state = self._after_probe(kind, probe, present)
+        period = float((probe or {}).get("periodSeconds", 10))
+        self._next_probe[kind] = time.monotonic() + (period if state else seconds_until_true or period)
+        return state
+
+    def _after_probe(self, kind: str, probe: Mapping[str, Any] | None, present: bool) -> bool:
         ports = {each["name"]: each["containerPort"] for each in self._spec.get("ports", []) if "name" in each}
         if probe is None or passes(probe, self._sandbox.address, ports):
             self._failures[kind] = 0

@@ -24,6 +24,9 @@ from tests.cluster.toolchain import ROOT
 REPORTS = ROOT / "docs" / "conformance"
 _EPP = (sys.executable, "-m", "stellwerk", "epp", "--test-endpoint-selection", "true")
 _RESULT = re.compile(r"^(?P<indent> *)--- (?P<result>PASS|FAIL|SKIP): (?P<name>\S+) \((?P<seconds>[\d.]+)s\)")
+_BEGUN = re.compile(r"^=== RUN +[^/]+/(?P<name>\S+)")
+_SAY_EVERY_SECONDS = 10.0
+"""Go tells results when all is over, and before that only what has begun."""
 
 
 class Suite(NamedTuple):
@@ -115,11 +118,15 @@ def _run_program(cluster: Cluster, suite: Suite, report: Path, flags: Sequence[s
         ) as process,
     ):
         assert process.stdout is not None
+        said = started
         for line in process.stdout:
             log.write(line)
             log.flush()
             if result := _RESULT.match(line):
                 _note(found, result)
+            elif (begun := _BEGUN.match(line)) and time.monotonic() - said > _SAY_EVERY_SECONDS:
+                said = time.monotonic()
+                _say(f"  {said - started:.0f} s: {begun['name']}")
     return Outcome(suite, found["PASS"], found["FAIL"], found["SKIP"], process.returncode, time.monotonic() - started)
 
 
