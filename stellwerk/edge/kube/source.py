@@ -141,7 +141,7 @@ class KubeSource:
         is_pool = resource in POOL_RESOURCES
         names = [name for _, name in scope.pools]
         by_name = f"metadata.name={names[0]}" if is_pool and scope.namespace and len(names) == 1 else None
-        is_optional = not is_pool or len(scope.pool_resources) > 1
+        is_optional = not is_pool or len(scope.pool_resources) > 1 or scope.namespace is None
         pace = self._pace.reflectors
         return Reflector(self._client, resource, scope.namespace, None, by_name, is_optional=is_optional, pace=pace)
 

@@ -205,6 +205,17 @@ async def test_a_gateway_chooses_its_pools() -> None:
 
 
 @on_loop
+async def test_a_gateway_without_any_pools_need_not_know_their_kind() -> None:
+    async with kube_api() as api:
+        api.lies.missing = {str(POOLS)}
+        async with running(api, Scope(pool_resources=(POOLS,))) as it:
+            api.lies.missing.clear()
+            it.source.choose({("default", "one")})
+            api.put(POOLS, pool("one", "one"))
+            await until(lambda: it.keys("default/one") == [])
+
+
+@on_loop
 async def test_a_configuration_of_the_picker_goes_along() -> None:
     async with kube_api() as api:
         api.put(POOLS, pool())
