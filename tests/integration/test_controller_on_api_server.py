@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from stellwerk.control.gateway.permissions import CONTROLLER, GATEWAY, GATEWAY_ROLE, LEASE, RBAC_GROUP, rules
+from stellwerk.control.gateway.permissions import (
+    CONTROLLER,
+    GATEWAY,
+    GATEWAY_CLUSTER,
+    GATEWAY_CLUSTER_ROLE,
+    GATEWAY_ROLE,
+    LEASE,
+    RBAC_GROUP,
+    rules,
+)
 from tests.cluster.api import ApiError, Document
 from tests.cluster.toolchain import programs_directory
 from tests.kit.api_server import ApiServer
@@ -40,12 +49,13 @@ TAKEOVER_SECONDS = 12.0
 class Place:
     """A namespace with a class of its own on the shared server, and what is in it."""
 
-    def __init__(self, server: ApiServer, name: str, state: Path) -> None:
+    def __init__(self, server: ApiServer, name: str, state: Path, *, is_narrow: bool = False) -> None:
+        """`is_narrow`: the controller has its rights in this namespace only, but for what no Role can give."""
         self.server, self.name, self.state = server, name, state
         self.api = server.api
         self.controller = f"stellwerk.dev/{name}"
         self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for document in self._rights():
+        for document in self._narrow_rights() if is_narrow else self._rights():
             self.api.apply(document)
         self.kubeconfig = self._kubeconfig()
 
@@ -59,6 +69,23 @@ class Place:
             {**role, "metadata": {"name": GATEWAY_ROLE}, "rules": rules(GATEWAY)},
             {**role, "metadata": {"name": NAME}, "rules": rules((*CONTROLLER, *LEASE))},
             {**binding, "roleRef": reference, "subjects": [subject]},
+        ]
+
+    def _narrow_rights(self) -> list[Document]:
+        account, gateways, _, binding = self._rights()
+        wide = [grant for grant in CONTROLLER if grant.is_cluster_wide]
+        narrow = [grant for grant in (*CONTROLLER, *LEASE) if not grant.is_cluster_wide]
+        cluster_role = {"apiVersion": f"{RBAC_GROUP}/v1", "kind": "ClusterRole"}
+        place = {"name": NAME, "namespace": self.name}
+        reference = {"apiGroup": RBAC_GROUP, "kind": "Role", "name": NAME}
+        return [
+            account,
+            gateways,
+            {**cluster_role, "metadata": {"name": GATEWAY_CLUSTER_ROLE}, "rules": rules(GATEWAY_CLUSTER)},
+            {**cluster_role, "metadata": {"name": self.name}, "rules": rules(wide)},
+            {**cluster_role, "kind": "Role", "metadata": place, "rules": rules(narrow)},
+            {**binding, "roleRef": {**binding["roleRef"], "name": self.name}},
+            {**binding, "kind": "RoleBinding", "metadata": place, "roleRef": reference},
         ]
 
     def _kubeconfig(self) -> Path:
@@ -269,3 +296,19 @@ def test_when_the_leader_is_killed_a_standby_writes_within_the_stated_time(place
             place.apply(front)
             name = f"front-{place.name}"
             expect(second, "a Deployment", lambda: place.has("Deployment", name, "apps/v1"), TAKEOVER_SECONDS)
+
+
+def test_a_controller_of_one_namespace_does_with_rights_in_it(gateway_api: ApiServer, tmp_path: Path) -> None:
+    place = Place(gateway_api, "narrow", tmp_path, is_narrow=True)
+    secret = {"certificateRefs": [{"name": "certificate"}]}
+    place.apply(*place.own(listeners=[listener(), listener("https", 443, "HTTPS", tls=secret)]))
+    name = "front-narrow"
+    with place.controlled("--namespace", place.name) as child:
+        expect(child, "a Deployment", lambda: place.has("Deployment", name, "apps/v1"))
+        place.run_pods(name)
+        expect(child, "Programmed", lambda: place.said("Gateway", "front").get("Programmed") == "Programmed")
+        binding = place.get("RoleBinding", GATEWAY_ROLE, f"{RBAC_GROUP}/v1")
+        assert [one["name"] for one in binding["subjects"]] == [name]
+        wide = place.api.get(place.api.path_of(f"{RBAC_GROUP}/v1", "ClusterRoleBinding", None, GATEWAY_CLUSTER_ROLE))
+        assert [one["name"] for one in wide["subjects"]] == [name]
+        assert "forbidden" not in child.log.lower()
