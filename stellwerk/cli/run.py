@@ -1,12 +1,13 @@
 """`stellwerk run`: the whole gateway on one machine."""
 
+import ipaddress
 import sys
 from typing import Any
 
 import click
 
 from stellwerk.cli.options import Duration, Listen, source_options, tuned, tuning_options
-from stellwerk.config import Config, Timeouts
+from stellwerk.config import Address, Config, Timeouts
 
 EPILOG = """\b
 Two vLLM servers:
@@ -18,6 +19,21 @@ What it is doing:
   curl localhost:9090/api/pools ; curl localhost:9090/api/decisions ; curl localhost:9090/readyz"""
 
 _WILDCARDS = {"0.0.0.0", "::"}
+
+
+def _for_envoy(address: Address) -> Address:
+    """Envoy takes IP addresses only, and its port has to be known beforehand."""
+    host = "127.0.0.1" if address.host == "localhost" else address.host
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise click.BadParameter(
+            f"{host} is not an IP address: write 127.0.0.1 for this machine only, 0.0.0.0 for all who can reach it",
+            param_hint="--listen",
+        ) from None
+    if not address.port:
+        raise click.BadParameter("port 0 is none that clients can know: choose one", param_hint="--listen")
+    return Address(host=host, port=address.port)
 
 
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
@@ -44,8 +60,6 @@ def run(**options: Any) -> None:
     Files are read again when they change; a broken one is reported and the last good state goes on serving. SIGTERM
     drains: running requests finish, new ones go elsewhere.
     """
-    import ipaddress
-
     import msgspec.structs
 
     from stellwerk.app.gateway import run_gateway
@@ -61,7 +75,7 @@ def run(**options: Any) -> None:
             raise click.BadParameter(
                 f"{problem}; write it like 10.0.0.0/8", param_hint="--trust-identity-from"
             ) from None
-    listen, admin = options["listen"], options["admin"]
+    listen, admin = _for_envoy(options["listen"]), options["admin"]
     if (
         listen.port == admin.port
         and listen.port

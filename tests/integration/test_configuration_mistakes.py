@@ -28,6 +28,20 @@ def test_one_port_for_clients_and_admin_is_refused() -> None:
         assert f"--listen and --admin both want port {port}" in said
 
 
+def test_clients_need_an_address_that_envoy_can_listen_on() -> None:
+    assert "gateway.example is not an IP address" in refusal("run", "--server", "a:1", "--listen", "gateway.example:80")
+    assert "port 0" in refusal("run", "--server", "a:1", "--listen", "127.0.0.1:0")
+
+
+def test_localhost_is_an_address_to_listen_on() -> None:
+    port, admin = free_port(), free_port()
+    with stellwerk(
+        "run", "--server", "127.0.0.1:1", "--listen", f"localhost:{port}", "--admin", f"localhost:{admin}"
+    ) as child:
+        wait_until("the gateway", lambda: "ready for requests" in child.log)
+        assert call(f"http://127.0.0.1:{port}/v1/models").status == 200
+
+
 def test_credentials_of_a_server_are_not_repeated() -> None:
     for url in ("http://user:canary@127.0.0.1:1", "user:canary@127.0.0.1:1"):
         said = refusal("run", "--server", url)
