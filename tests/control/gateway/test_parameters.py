@@ -1,8 +1,12 @@
 """Parameters of classes and Gateways."""
 
-import pytest
+import re
+from pathlib import Path
 
-from stellwerk.control.gateway.parameters import Malformed, Parameters, parameters, reference_problem
+import pytest
+import yaml
+
+from stellwerk.control.gateway.parameters import KEYS, Malformed, Parameters, parameters, reference_problem
 
 
 def test_every_parameter_is_read() -> None:
@@ -60,3 +64,11 @@ def test_a_reference_must_name_a_config_map() -> None:
     assert "InvalidParameters of group invalid.io" in (
         reference_problem({"group": "invalid.io", "kind": "InvalidParameters"}) or ""
     )
+
+
+def test_the_example_in_the_documentation_says_all_there_is_to_say() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "gateways.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    data = yaml.safe_load(block)["data"]
+    assert set(data) == set(KEYS)
+    assert isinstance(parameters(data, "inference/large"), Parameters)
