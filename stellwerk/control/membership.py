@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
+from typing import cast
 
 from msgspec import Struct
 
@@ -57,7 +59,8 @@ def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]],
         if server.metadata.namespace != pool.metadata.namespace or not _matches(wanted, server):
             continue
         selected.append(server.full_name)
-        for endpoint in endpoints_of(server, ports, addresses):
+        is_lasting = server_item.origin.document is None and literal(server.spec.address) is not None
+        for endpoint in _lasting(server_item, ports) if is_lasting else endpoints_of(server, ports, addresses):
             first = found.setdefault(endpoint.address, endpoint)
             if first is not endpoint:
                 message = f"{endpoint.address} is the address of ModelServer {first.server} too: only that one is used"
@@ -67,6 +70,13 @@ def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]],
         remarks.append(Remark(item, ("spec", "selector"), text))
     ordered = sorted(found.values(), key=lambda endpoint: (endpoint.server, endpoint.host, endpoint.rank))
     return Members(tuple(ordered), tuple(selected), tuple(remarks))
+
+
+@lru_cache(maxsize=16_384)
+def _lasting(item: Item, pool_ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
+    """The endpoints of an object that an API server sent, remembered while that object stays the same: of thousands of
+    servers few change at a time, and endpoints that are identical are equal at no cost."""
+    return tuple(endpoints_of(cast(ModelServer, item.object), pool_ports, {}))
 
 
 def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Addresses) -> Iterator[Endpoint]:
