@@ -237,6 +237,13 @@ def test_what_leads_nowhere_is_a_typed_error(world: World, path: str, status: in
     assert (answer.status, answer.json()["error"]["code"]) == (status, code)
 
 
+def test_an_error_for_head_does_not_announce_json(world: World) -> None:
+    answer = world.get("/unknown", method="HEAD")
+    assert answer.status == 404
+    assert answer.body == b""
+    assert "json" not in answer.headers.get("content-type", "")
+
+
 def test_the_share_of_a_backend_that_is_missing_is_answered_500(world: World) -> None:
     statuses = Counter(world.get("/half").status for _ in range(100))
     assert statuses.keys() == {200, 500}

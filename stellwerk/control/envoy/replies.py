@@ -169,9 +169,14 @@ def local_replies(replies: Iterable[Reply]) -> Document:
     """The HTTP connection manager's `local_reply_config`."""
     mappers = []
     for reply in replies:
-        mappers.append(_mapper(reply, _anthropic(reply), on_messages=True))
-        mappers.append(_mapper(reply, _openai(reply), on_messages=False))
+        mappers.append(_mapper(reply, _NOTHING, "request.method == 'HEAD'"))
+        mappers.append(_mapper(reply, {"json_format": _anthropic(reply)}, "request.path.startsWith('/v1/messages')"))
+        mappers.append(_mapper(reply, {"json_format": _openai(reply)}))
     return {"mappers": mappers}
+
+
+_NOTHING: Document = {"text_format_source": {"inline_string": ""}}
+"""An answer to HEAD has no body; it does not call that JSON, which some clients would parse."""
 
 
 def _as(reason: Reason, when: str, message: str) -> Reply:
@@ -202,8 +207,8 @@ def _anthropic(reply: Reply) -> Document:
     return {"type": "error", "error": error, "request_id": "%REQ(x-request-id)%"}
 
 
-def _mapper(reply: Reply, body: Document, on_messages: bool) -> Document:
-    when = f"({reply.when}) && request.path.startsWith('/v1/messages')" if on_messages else reply.when
+def _mapper(reply: Reply, body: Document, also: str | None = None) -> Document:
+    when = f"({reply.when}) && {also}" if also is not None else reply.when
     headers = {
         "x-llm-d-request-dropped-reason": reply.dropped_reason,
         "retry-after": reply.retry_after_seconds,
@@ -216,7 +221,7 @@ def _mapper(reply: Reply, body: Document, on_messages: bool) -> Document:
                 expression=when,
             )
         },
-        "body_format_override": {"json_format": body},
+        "body_format_override": body,
         "headers_to_add": [
             {"header": {"key": key, "value": str(value)}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
             for key, value in headers.items()
