@@ -104,6 +104,8 @@ async def _announce(config: Config, admin: EnvoyAdmin) -> None:
     """One line when clients may come."""
     while not await admin.is_ready():  # noqa: ASYNC110 - Envoy tells no event
         await asyncio.sleep(0.05)
+    while config.gateway is None and not await admin.is_listening():  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
     listen = f"http://{config.listen.host}:{config.listen.port}"
     where = listen if config.gateway is None else f"the listeners of Gateway {config.gateway.name}"
     _log.info("ready for requests on %s, admin on http://%s:%d", where, config.admin.host, config.admin.port)

@@ -175,6 +175,13 @@ class EnvoyAdmin:
         found = {row["name"]: row["value"] for row in json.loads(body)["stats"] if "name" in row}
         return all(found.get(name) == version for name, version in wanted.versions.items())
 
+    async def is_listening(self) -> bool:
+        """Whether the listener is there: an Envoy that rejected it is live all the same."""
+        try:
+            return await self.listen_port() is not None
+        except (OSError, TimeoutError, ValueError, KeyError, aiohttp.ClientError):
+            return False
+
     async def active_requests(self) -> int:
         """Requests of clients that are being served."""
         stats = await self.stats(rf"^http\.{STAT_PREFIX}\.downstream_rq_active$")
