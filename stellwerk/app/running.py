@@ -8,7 +8,7 @@ import uvloop
 
 from stellwerk.blueprint import Source
 from stellwerk.config import Config
-from stellwerk.edge import preflight
+from stellwerk.edge import memory, preflight
 from stellwerk.edge.objects import ObjectsInvalid, ObjectSource
 
 
@@ -20,6 +20,7 @@ def files_of(config: Config) -> ObjectSource:
 
 def running(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
     """Run to the end; what a user can mend is one line, or one per problem, and exit status 1."""
+    memory.keep_freed()
     try:
         uvloop.run(main())
     except (ObjectsInvalid, preflight.CannotStart, OSError, BaseExceptionGroup) as error:
