@@ -201,6 +201,7 @@ class Picker:
     def configure(self, catalog: Catalog, picker: PickerConfig) -> None:
         """Engine and scraper: from here on this catalog holds."""
         self._catalog = catalog
+        self.extproc.expect(catalog.renames)
         self.tell(Configured(catalog, picker))
         self.scraper.set_endpoints(endpoint for pool in catalog.pools.values() for endpoint in pool.endpoints)
 

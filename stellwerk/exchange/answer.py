@@ -1,7 +1,7 @@
 """The answer of one exchange, as far as it passes the picker: what it says about tokens, and its model name restored.
 
-Mostly it does not pass: the proxy shows response headers only, and its access log tells the rest. `plan` decides on the
-headers whether it has to; `feed` and `whole` take what the proxy then shows.
+Mostly it does not pass: our own proxy shows no answer unasked, and its access log tells what became of it. `wants`
+decides on the headers whether the body has to pass; `feed` and `whole` take what the proxy then shows.
 """
 
 from collections.abc import Mapping
@@ -67,19 +67,17 @@ class Answer:
     def wants(self, restores_streams: bool) -> Mode | None:
         """The mode in which an answer that the proxy would not show has to be shown; None: it need not be.
 
-        A JSON answer of known, small length is read whole for its token counts (a longer one would have to fit the
-        proxy's buffer). Any other passes in chunks, and only if a model name has to be restored in it.
+        Only to restore a model name: in a JSON answer of known, small length at once (a longer one would have to fit
+        the proxy's buffer), in any other chunk by chunk.
         """
-        if not self._is_readable:
+        if not self._is_readable or self._public_model is None:
             return None
         if self.kind is Kind.JSON:
             length = _length(self._headers.get("content-length"))
             if length is not None and length <= self._max_answer_bytes:
                 return Mode.BUFFERED if length else None
-            return Mode.STREAMED if self._public_model is not None else None
-        if self.kind is Kind.EVENTS and restores_streams and self._public_model is not None:
             return Mode.STREAMED
-        return None
+        return Mode.STREAMED if self.kind is Kind.EVENTS and restores_streams else None
 
     def prepare(self, mode: Mode, restores_streams: bool, reads_events: bool) -> Adjust | None:
         """Get ready for a body shown in `mode`; what that changes in the headers, if anything."""

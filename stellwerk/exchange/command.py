@@ -47,6 +47,10 @@ class Continue(Struct, frozen=True, gc=False):
     slot: Slot
 
 
+class Watch(Struct, frozen=True, gc=False):
+    """Answer request headers without changing anything, and ask to be shown the answer's headers, too."""
+
+
 class Forward(Struct, frozen=True, gc=False):
     """The decision: send the request to `picked`. `slot` is the message that it answers.
 
@@ -110,6 +114,7 @@ class Abort(Struct, frozen=True, gc=False):
 
 Command = (
     Continue
+    | Watch
     | Forward
     | Adjust
     | SendBody

@@ -13,4 +13,4 @@ class BodyLimits(Struct, frozen=True):
     """UTF-8 length of a model name; InferenceModel allows no more either."""
     max_multipart_parts: int = 128
     max_answer_bytes: int = 64 * 1024
-    """JSON answers up to this length are read whole for their token counts."""
+    """JSON answers up to this length are read whole, where a name has to be restored or the proxy shows all of them."""

@@ -27,6 +27,7 @@ from stellwerk.exchange.command import (
     Mode,
     Reply,
     Slot,
+    Watch,
 )
 from stellwerk.exchange.head import Head
 from stellwerk.exchange.paths import classify
@@ -40,6 +41,7 @@ from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api
 
 _FINISH = (Finish(),)
+_WATCH = (Watch(),)
 _NO_HEAD = Head(method="POST", path="", headers={}, id="", received_at=0.0)
 
 
@@ -171,7 +173,9 @@ class Exchange:
             return self._ask(b"", self._api, Slot.REQUEST_HEADERS, now)
         mode = self._request_mode
         if mode in WHOLE:
-            return CONTINUE[Slot.REQUEST_HEADERS]
+            settings = self._settings
+            may_rename = settings.renames_models or request_head.names_target(head)
+            return _WATCH if settings.is_own_proxy and may_rename else CONTINUE[Slot.REQUEST_HEADERS]
         if mode is Mode.DUPLEX:
             self._upload_deadline = now + self._settings.upload_seconds
             self.next_deadline = now + self._settings.upload_idle_seconds

@@ -7,14 +7,14 @@ from stellwerk.model.reason import Reason
 
 STEERING = "test-epp-endpoint-selection"
 
+_OVERRIDES = ("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite")
 _CONTROL = frozenset(
     {
+        *_OVERRIDES,
         "x-llm-d-inference-objective",
         "x-gateway-inference-objective",
         "x-llm-d-inference-fairness-id",
         "x-gateway-inference-fairness-id",
-        "x-llm-d-model-name-rewrite",
-        "x-gateway-model-name-rewrite",
         "x-llm-d-slo-ttft-ms",
         "x-llm-d-slo-tpot-ms",
         "x-slo-ttft-ms",
@@ -55,6 +55,11 @@ def control_headers(head: Head) -> tuple[str, ...]:
     if _CONTROL.isdisjoint(head.headers):
         return ()
     return tuple(sorted(_CONTROL.intersection(head.headers)))
+
+
+def names_target(head: Head) -> bool:
+    """Whether a header asks for another model than the body does."""
+    return any(name in head.headers for name in _OVERRIDES)
 
 
 def steering(head: Head) -> tuple[str, ...] | None:

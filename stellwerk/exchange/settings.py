@@ -24,5 +24,8 @@ class ExchangeSettings(Struct, frozen=True):
     """Whether the conformance suite's header `test-epp-endpoint-selection` restricts the choice."""
     names_served: bool = False
     """Whether answers carry the conformance suite's header `x-conformance-test-served-endpoint`."""
+    renames_models: bool = False
+    """Whether the objects may have a model server told another model name than the client's. Our own proxy shows an
+    answer only when asked to, and it is asked where a name may have to be restored."""
     reports: bool = False
     """Whether the exchange tells what became of it (`Finished`); where an access log does, it does not."""

@@ -75,6 +75,15 @@ class Catalog(Struct, frozen=True):
     passes_unknown_models: bool = False
     """True for a picker behind a foreign gateway, where the pool is given and model names are the servers' business."""
 
+    @property
+    def renames(self) -> bool:
+        """Whether some public name has a target of another name."""
+        if any(pool.generic_rewrite is not None for pool in self.pools.values()):
+            return True
+        splits = [(model.name, model.split) for model in self.models.values()]
+        splits += [split for pool in self.pools.values() for split in pool.exact_rewrites.items()]
+        return any(target.model != name for name, split in splits for target in split.targets)
+
     def names(self) -> Iterator[str]:
         """Every public name and target that the objects name; some more than once."""
         for model in self.models.values():

@@ -41,7 +41,7 @@ def test_a_status_is_three_digits(status: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("headers", "public_model", "restores", "mode"),
     [
-        ({**OK_JSON, "content-length": "100"}, None, False, Mode.BUFFERED),
+        ({**OK_JSON, "content-length": "100"}, None, False, None),
         ({**OK_JSON, "content-length": "100"}, "public", False, Mode.BUFFERED),
         ({**OK_JSON, "content-length": "101"}, None, False, None),
         ({**OK_JSON, "content-length": "101"}, "public", False, Mode.STREAMED),

@@ -15,6 +15,7 @@ from stellwerk.exchange.command import (
     Reply,
     SendBody,
     Slot,
+    Watch,
 )
 from stellwerk.exchange.machine import Exchange, Phase
 from stellwerk.model.catalog import Pool
@@ -58,6 +59,17 @@ class TestBufferedRequest:
         assert one.response_headers(OK_EVENTS, False, 0.2) == CONTINUE_RESPONSE
         assert one.closed(0.9) == (Released(TICKET),)
         assert one.closed(1.0) == ()
+
+    def test_the_answer_is_asked_for_where_objects_may_rename_the_model(self) -> None:
+        assert exchange(own(renames_models=True)).request_headers(head(), False, 0.0) == (Watch(),)
+
+    @pytest.mark.parametrize("name", ["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"])
+    def test_the_answer_is_asked_for_where_a_header_renames_the_model(self, name: str) -> None:
+        assert exchange().request_headers(head(headers={name: "other"}), False, 0.0) == (Watch(),)
+
+    def test_a_foreign_proxy_shows_answers_as_it_likes(self) -> None:
+        one = exchange(foreign(renames_models=True), Mode.BUFFERED, Mode.NONE)
+        assert one.request_headers(head(), False, 0.0) == CONTINUE_REQUEST
 
     def test_a_body_whose_end_is_said_by_trailers_is_whole_all_the_same(self) -> None:
         one = exchange()
@@ -416,21 +428,16 @@ def renamed(restores: bool = False) -> Exchange:
 
 
 class TestOwnAnswer:
-    def test_a_small_json_answer_is_taken_for_its_token_counts(self) -> None:
-        one = forwarded()
+    def test_a_small_json_answer_gets_the_public_name_back(self) -> None:
+        one = renamed()
         headers = {**OK_JSON, "content-length": str(len(ANSWER))}
         assert one.response_headers(headers, False, 1.0) == (Adjust(Mode.BUFFERED), Prefilled(TICKET))
         assert one.response_body(ANSWER, True, 1.0) == (
-            Continue(Slot.RESPONSE_BODY),
+            ReplaceBody(RESTORED, True),
             Used(TICKET, Usage(3, None, 5)),
             Released(TICKET),
         )
         assert one.closed(1.1) == ()
-
-    def test_a_small_json_answer_gets_the_public_name_back(self) -> None:
-        one = renamed()
-        one.response_headers({**OK_JSON, "content-length": str(len(ANSWER))}, False, 1.0)
-        assert one.response_body(ANSWER, True, 1.0)[0] == ReplaceBody(RESTORED, True)
 
     @pytest.mark.parametrize("length", [{}, {"content-length": "65537"}])
     def test_a_longer_json_answer_passes_in_chunks_when_its_name_has_to_be_restored(
@@ -451,6 +458,7 @@ class TestOwnAnswer:
     @pytest.mark.parametrize(
         "headers",
         [
+            {**OK_JSON, "content-length": "100"},
             {**OK_JSON, "content-length": "65537"},
             OK_JSON,
             {**OK_JSON, "content-length": "9" * 30},

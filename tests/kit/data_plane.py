@@ -28,7 +28,8 @@ EVENTS = "text/event-stream"
 
 
 class RecordingServer(ThreadingHTTPServer):
-    """A model server that answers with its port and what it got. `GET|POST /stream` sends `events` as SSE."""
+    """A model server that answers with its port and what it got. `GET|POST /stream` sends `events` as SSE,
+    `/document` sends them as JSON."""
 
     daemon_threads = True
     block_on_close = False
@@ -65,6 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.path.startswith("/stream"):
             self._send(EVENTS, b"".join(self.server.pieces) or self.server.events, 200)
+            return
+        if self.path.startswith("/document"):
+            self._send("application/json", self.server.events, 200)
             return
         status = 418 if self.path.startswith("/teapot") else 200
         answer = {"served_by": self.server.port, "bytes": len(body), "headers": headers}

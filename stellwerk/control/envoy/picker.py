@@ -2,7 +2,7 @@
 
 from stellwerk.control.envoy import usage
 from stellwerk.control.envoy.document import Document, extension, seconds
-from stellwerk.control.envoy.headers import skipped_when
+from stellwerk.control.envoy.headers import IDENTITY, skipped_when
 from stellwerk.control.envoy.settings import EnvoySettings
 
 CLUSTER = "picker"
@@ -11,6 +11,12 @@ LB_NAMESPACE = "envoy.lb"
 OWN_NAMESPACE = "stellwerk"
 FILTER = "envoy.filters.http.ext_proc"
 
+_READ = [
+    *({"exact": name} for name in (":method", ":path", "upgrade", "content-type", "content-length", "x-request-id")),
+    *({"prefix": prefix} for prefix in IDENTITY),
+    *({"exact": name} for name in (":status", "content-encoding", "trailer")),
+]
+"""Headers that the picker reads: of requests, and of answers. Each other one would only cost."""
 _MAX_STREAM_SECONDS = 6 * 3600.0
 _LOG_BYTES = 16 * 1024
 _LOG_SECONDS = 0.1
@@ -20,7 +26,8 @@ def ext_proc_filter(settings: EnvoySettings) -> Document:
     """One filter decides everything.
 
     It always continues when the picker is silent: which pools are open and which are closed is a question of routes,
-    because the pool is known only from the body (`routes.fallbacks`).
+    because the pool is known only from the body (`routes.fallbacks`). Answers pass by the picker, unless it asks for
+    them because a model name may have to be restored.
     """
     process = extension(
         FILTER,
@@ -31,11 +38,12 @@ def ext_proc_filter(settings: EnvoySettings) -> Document:
             "request_header_mode": "SEND",
             "request_body_mode": "BUFFERED",
             "request_trailer_mode": "SKIP",
-            "response_header_mode": "SEND",
+            "response_header_mode": "SKIP",
             "response_body_mode": "NONE",
             "response_trailer_mode": "SKIP",
         },
         allow_mode_override=True,
+        forward_rules={"allowed_headers": {"patterns": _READ}},
         message_timeout=seconds(settings.message_seconds),
         max_message_timeout=seconds(settings.max_override_seconds),
         metadata_options={"receiving_namespaces": {"untyped": [LB_NAMESPACE, OWN_NAMESPACE]}},

@@ -1,8 +1,9 @@
-"""Token counts out of streamed answers, inside Envoy: the bytes pass untouched and never visit the picker.
+"""Token counts out of answers, inside Envoy: the bytes pass untouched and never visit the picker.
 
 A Lua filter looks for the `usage` objects of the chunks that pass and copies their numbers into dynamic metadata, where
 the access log finds them. Envoy's own `sse_to_metadata` would parse every event as JSON, and an event that is a bare
-JSON scalar (`data: 0`) crashes Envoy 1.40 with all that runs through it. JSON answers are read by the picker instead.
+JSON scalar (`data: 0`) crashes Envoy 1.40 with all that runs through it; `json_to_metadata` would hold every answer
+until it is whole.
 """
 
 from stellwerk.control.envoy.document import Document, extension
@@ -38,8 +39,8 @@ local function read(text, counts)
 end
 
 function envoy_on_response(handle)
-  local content_type = handle:headers():get("content-type")
-  if not content_type or content_type:sub(1, 17):lower() ~= "text/event-stream" then return end
+  local content_type = (handle:headers():get("content-type") or ""):lower()
+  if content_type:sub(1, 17) ~= "text/event-stream" and content_type:sub(1, 16) ~= "application/json" then return end
   local before, counts = "", {}
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
@@ -56,7 +57,7 @@ end
 
 
 def usage_filter() -> Document:
-    """Looks at answers of type text/event-stream only."""
+    """Looks at event streams and JSON documents, of any length."""
     script = _SCRIPT
     for name, value in {"NAMESPACE": NAMESPACE, "PROMPT": PROMPT, "OUTPUT": OUTPUT, "CACHED": CACHED}.items():
         script = script.replace(f'"{name}"', f'"{value}"')

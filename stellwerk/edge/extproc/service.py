@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.message import DecodeError
+from msgspec import structs
 
 from stellwerk.edge.extproc import reading, wire
 from stellwerk.edge.extproc.deadlines import CallLater, Deadlines
@@ -74,6 +75,10 @@ class ExtProcService:
         self._backlog: deque[Decided] = deque()
         self._is_dispatching = False
         self._paused: dict[Conversation, None] = {}
+
+    def expect(self, renames_models: bool) -> None:
+        """Whether requests that come from here on may be given another model name."""
+        self.exchange_settings = structs.replace(self.exchange_settings, renames_models=renames_models)
 
     def __call__(self, call: Call) -> "Conversation":
         """A new call."""

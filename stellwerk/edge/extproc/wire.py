@@ -9,7 +9,7 @@ from functools import lru_cache
 from struct import pack
 from typing import Any
 
-from stellwerk.exchange.command import Adjust, Extend, Forward, Mode, ReplaceBody, Reply, SendBody, Slot
+from stellwerk.exchange.command import Adjust, Extend, Forward, Mode, ReplaceBody, Reply, SendBody, Slot, Watch
 from stellwerk.model.outcome import Picked
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -64,6 +64,8 @@ def _remove_headers(names: Iterable[str]) -> bytes:
 
 
 CONTINUE = {slot: _field(slot, b"") for slot in Slot}
+WATCH = CONTINUE[Slot.REQUEST_HEADERS] + _field(9, b"\x10\x01\x18\x02")
+"""With a `mode_override`: `response_header_mode: SEND`, and `request_body_mode: BUFFERED` as it was."""
 
 
 def reply(command: Reply) -> bytes:
@@ -207,4 +209,5 @@ ENCODERS: dict[type, Callable[[Any], bytes]] = {
     ReplaceBody: replace_body,
     Adjust: adjust,
     Extend: extend,
+    Watch: lambda _: WATCH,
 }

@@ -144,6 +144,14 @@ def test_another_mode_for_the_answer(mode: Mode) -> None:
     assert parsed(wire.adjust(Adjust(mode))) == expected
 
 
+def test_the_answer_is_asked_for_and_the_request_body_as_before() -> None:
+    expected = pb.ProcessingResponse()
+    expected.request_headers.SetInParent()
+    expected.mode_override.response_header_mode = processing_mode_pb2.ProcessingMode.SEND
+    expected.mode_override.request_body_mode = processing_mode_pb2.ProcessingMode.BUFFERED
+    assert parsed(wire.WATCH) == expected
+
+
 def test_the_server_that_answered_is_named() -> None:
     expected = pb.ProcessingResponse()
     mutation = pb.HeaderMutation(set_headers=[option("x-conformance-test-served-endpoint", "10.0.0.1:3000")])
