@@ -1,12 +1,18 @@
 """A closed-loop HTTP/1.1 load driver, cheap enough to share two cores with what it measures.
 
-Each connection sends the same prepared bytes, waits for the whole answer, and sends again.
+Each connection sends prepared bytes, waits for the whole answer, and sends again. Where the bytes hold `SERIAL`, each
+request gets its own number there, so that no two prompts begin alike.
 """
 
 import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
+
+SERIAL = b"#00000000#"
+"""Replaced in each request by its number, in as many bytes."""
+_numbers = count(1)
 
 
 @dataclass
@@ -28,7 +34,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
     def __init__(self, request: bytes, run: Run, until: float, done: asyncio.Future[None]) -> None:
-        self.request = request
+        self.parts = request.partition(SERIAL)
         self.run = run
         self.until = until
         self.done = done
@@ -47,7 +53,8 @@ class Connection(asyncio.Protocol):
         """Send one request."""
         self.buffer, self.need, self.is_chunked = b"", -1, False
         self.sent_at = time.perf_counter()
-        self.transport.write(self.request)
+        before, serial, after = self.parts
+        self.transport.write(before + b"#%08d#" % next(_numbers) + after if serial else before)
 
     def data_received(self, data: bytes) -> None:
         """Count the answer when it is whole."""

@@ -22,11 +22,20 @@ class Setup:
     port: int
     envoy: int
     picker: int | None = None
+    admin_url: str | None = None
 
     @property
     def pids(self) -> dict[str, int]:
         """Process ids by part."""
         return {"envoy": self.envoy} | ({"picker": self.picker} if self.picker else {})
+
+    def scraping_seconds(self) -> float:
+        """CPU that the picker says it has spent on reading the servers' metrics pages since it started."""
+        if self.admin_url is None:
+            return 0.0
+        page = call(f"{self.admin_url}/metrics").body.decode()
+        (line,) = (each for each in page.splitlines() if each.startswith("stellwerk_scrape_cpu_seconds_total "))
+        return float(line.split(" ")[1])
 
 
 @contextlib.contextmanager
@@ -38,7 +47,8 @@ def own_gateway(sim: Sim) -> Iterator[Setup]:
         (envoy,) = (
             pid for pid, line in children.items() if "stellwerk" not in line.split(" ")[0] and "--config" in line
         )
-        yield Setup("Envoy + Stellwerk, BUFFERED", int(running.url.rsplit(":", 1)[1]), envoy, picker_of(running))
+        port = int(running.url.rsplit(":", 1)[1])
+        yield Setup("Envoy + Stellwerk, BUFFERED", port, envoy, picker_of(running), running.admin_url)
 
 
 @contextlib.contextmanager
@@ -62,9 +72,10 @@ def foreign_gateway(sim: Sim) -> Iterator[Setup]:
         str(admin_port),
     )
     with stellwerk("epp", *servers, *arguments, "--secure-serving=false", "--log-level", "warning") as child:
-        wait_until("the picker", lambda: _answers(f"http://127.0.0.1:{admin_port}/readyz"))
+        admin_url = f"http://127.0.0.1:{admin_port}"
+        wait_until("the picker", lambda: _answers(f"{admin_url}/readyz"))
         with plain_envoy(sim, grpc_port) as (port, pid):
-            yield Setup("Envoy + Stellwerk, FULL_DUPLEX", port, pid, child.process.pid)
+            yield Setup("Envoy + Stellwerk, FULL_DUPLEX", port, pid, child.process.pid, admin_url)
 
 
 @contextlib.contextmanager
