@@ -29,6 +29,8 @@ from stellwerk.control.kube.resource import (
 )
 from stellwerk.edge.kube.controller import Controller, Settings
 from stellwerk.edge.kube.lease import Election, LeasePace
+from stellwerk.edge.kube.status import StatusCounts
+from stellwerk.edge.kube.workloads import WorkloadCounts
 from tests.kit.controller_objects import (
     config_map,
     gateway,
@@ -306,7 +308,9 @@ async def test_only_the_leader_writes_and_another_takes_over() -> None:
                 standby = first if second.is_leader else second
                 api.put(*whole()[0])
                 await until(lambda: api.condition(GATEWAY_CLASSES, "", "ours", "Accepted") == "Accepted")
-                assert standby.statuses.counts.written == 0
+                await still(standby)
+                assert standby.statuses.counts == StatusCounts(), "not even an attempt"
+                assert standby.workloads.counts == WorkloadCounts()
             await until(lambda: second.is_leader)
             for resource, value in whole()[1:]:
                 api.put(resource, value)
