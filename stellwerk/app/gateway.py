@@ -55,8 +55,11 @@ def run_gateway(config: Config) -> int:
     return running(serve)
 
 
-async def supervise(config: Config, paths: RuntimePaths, binary: Path, first: Resources) -> None:
-    """Run the two children until a signal comes. `first` is what Envoy starts with."""
+async def supervise(
+    config: Config, paths: RuntimePaths, binary: Path, first: Resources, notice_seconds: float = 0.0
+) -> None:
+    """Run the two children until a signal comes. `first` is what Envoy starts with; for `notice_seconds` from the
+    signal on it still accepts connections."""
     EnvoyFiles(paths).write(first)
     job = Path(paths.directory) / "picker.json"
     job.write_bytes(msgspec.json.encode(PickerJob(config, paths.directory)))
@@ -64,7 +67,7 @@ async def supervise(config: Config, paths: RuntimePaths, binary: Path, first: Re
     seconds = config.timeouts.drain_seconds
 
     async def drain_envoy() -> None:
-        if not await drain(admin, seconds):
+        if not await drain(admin, seconds, notice_seconds=notice_seconds):
             _log.warning("requests still ran after %g s of draining and were cut off", seconds)
 
     async def picker_listens() -> None:

@@ -38,6 +38,8 @@ from stellwerk.model.catalog import Catalog
 
 MAX_HELD_SECONDS = 3.0
 """So long a new plan waits for the Pods of its pools."""
+NOTICE_SECONDS = 5.0
+"""A Service's rules take a moment to learn that a pod goes; until then it must not refuse connections."""
 
 _log = logging.getLogger("stellwerk.gateway")
 
@@ -222,7 +224,7 @@ def run_routed(config: Config) -> int:
         preflight.check_port(config.admin.host, config.admin.port, "--admin")
         with preflight.RuntimeDirectory() as paths:
             first = gateway_resources(None, Catalog(), envoy_settings(config, paths), {})
-            await supervise(config, paths, binary, first)
+            await supervise(config, paths, binary, first, NOTICE_SECONDS)
 
     return running(serve)
 

@@ -253,13 +253,15 @@ def _since(before: int, count: int) -> int:
     return before if count >= before else 0
 
 
-async def drain(admin: EnvoyAdmin, seconds: float, poll_seconds: float = 0.05) -> bool:
-    """Stops accepting, asks clients to close, and waits until no request is left. False: `seconds` were not enough.
+async def drain(admin: EnvoyAdmin, seconds: float, poll_seconds: float = 0.05, notice_seconds: float = 0.0) -> bool:
+    """Asks clients to close, stops accepting after `notice_seconds`, and waits until no request is left. False:
+    `seconds` were not enough.
 
-    An Envoy that is gone is drained.
+    The notice is for load balancers that still send new connections here. An Envoy that is gone is drained.
     """
     try:
         await admin.post("/healthcheck/fail")
+        await asyncio.sleep(notice_seconds)
         await admin.post("/drain_listeners")
         async with asyncio.timeout(seconds):
             while await admin.active_requests():  # noqa: ASYNC110 - Envoy sends no event

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -423,3 +424,13 @@ def test_a_gateway_that_goes_takes_its_listeners_along(world: World) -> None:
     assert not world.gateway.is_ready
     world.gateway.apply(world.objects)
     wait_until("the Gateway again", lambda: _status(world.http, "/web") == 200)
+
+
+def test_a_gateway_that_is_told_to_end_accepts_connections_a_while_longer(world: World) -> None:
+    process = world.gateway.child.process
+    process.terminate()
+    ends = time.monotonic() + 2.0
+    while time.monotonic() < ends:
+        assert world.chat().status == 200
+        time.sleep(0.05)
+    assert process.wait(30) == 0
