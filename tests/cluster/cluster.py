@@ -22,6 +22,7 @@ import yaml
 
 from tests.cluster import network
 from tests.cluster.api import Api, ApiError, Document
+from tests.cluster.logs import read
 from tests.cluster.node import AWAY_FILE, FAILED_FILE, IMAGES_FILE, READY_FILE
 from tests.cluster.toolchain import ROOT, missing, programs_directory, search_path
 
@@ -133,7 +134,7 @@ class Cluster:
     def logs(self, namespace: str = "default", name: str = "", container: str = "") -> str:
         """What pods wrote whose name starts with `name`, those that are gone included."""
         found = sorted((self.state / "pods").glob(f"{namespace}_{name}*/{container or '*'}.log"))
-        return "".join(f"--- {each.parent.name}/{each.stem}\n{each.read_text(errors='replace')}" for each in found)
+        return "".join(f"--- {each.parent.name}/{each.stem}\n{read(each).decode(errors='replace')}" for each in found)
 
     def audit(self) -> Iterator[Document]:
         """What service accounts asked of the API server, oldest first."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.cluster import logs
 from tests.cluster.images import Image
 from tests.cluster.probes import passes
 from tests.cluster.toolchain import ROOT, programs_directory
@@ -74,10 +75,16 @@ class Container:
             *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL"),
             *("sh", "-ec", self._script(folder), self.name, *arguments),
         ]
-        with (self._sandbox.directory / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        self._process = subprocess.Popen(
+            argv,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        logs.keep(self._process.stdout, self._sandbox.directory / f"{self.name}.log")
         self._started_at = now
         alive_after = self._spec.get("livenessProbe", {}).get("initialDelaySeconds", 0)
         self._next_probe = {"readinessProbe": 0.0, "livenessProbe": time.monotonic() + alive_after}

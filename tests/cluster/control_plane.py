@@ -164,6 +164,7 @@ class ControlPlane:
                 "--token-auth-file=tokens.csv",
                 "--authorization-mode=RBAC",
                 "--allow-privileged=true",
+                "--kubelet-preferred-address-types=InternalIP",
                 "--audit-policy-file=audit-policy.json",
                 "--audit-log-path=audit.log",
                 "--v=0",

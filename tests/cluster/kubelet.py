@@ -7,9 +7,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.addresses import NODE_IP, NODE_NAME, POD_NETWORK
+from tests.cluster.addresses import KUBELET_PORT, NODE_IP, NODE_NAME, POD_NETWORK
 from tests.cluster.api import Api, ApiError, Document
 from tests.cluster.images import Image
+from tests.cluster.logs import LogServer
 from tests.cluster.pod import Pod, timestamp
 
 _MOST_PODS = 500
@@ -30,8 +31,9 @@ class Kubelet:
         """Used in turn, so an address comes back late."""
 
     def start(self) -> None:
-        """Register, then follow pods in a thread."""
+        """Register, then follow pods in a thread, and serve their logs."""
         self._register()
+        LogServer(self._directory).start()
         watching = threading.Thread(
             target=self._api.watch, args=("/api/v1/pods", self._on_pod), daemon=True, name="pods"
         )
@@ -54,7 +56,13 @@ class Kubelet:
             "lastTransitionTime": timestamp(),
         }
         addresses = [{"type": "InternalIP", "address": NODE_IP}, {"type": "Hostname", "address": NODE_NAME}]
-        status = {"addresses": addresses, "capacity": size, "allocatable": size, "conditions": [ready]}
+        status = {
+            "addresses": addresses,
+            "capacity": size,
+            "allocatable": size,
+            "conditions": [ready],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        }
         self._api.merge(f"/api/v1/nodes/{NODE_NAME}/status", {"status": status})
 
     def _on_pod(self, event: str, found: Any) -> None:

@@ -99,6 +99,7 @@ def test_a_restricted_container_is_restricted(cluster: Cluster, namespace: str) 
     assert "65532\n" in log
     assert "Read-only file system" in log
     assert "\ntmp\n" in log
+    assert cluster.kubectl("logs", "restricted", "-n", namespace) == log.split("\n", 1)[1]
     assert "CapBnd:\t0000000000000000" in log
     assert "NoNewPrivs:\t1" in log
 
