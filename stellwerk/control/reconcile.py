@@ -103,16 +103,16 @@ class _Reconciliation:
             read = item.object
             if not isinstance(read, kinds):
                 continue
-            other = best.get(read.full_name)
-            if other is None:
-                best[read.full_name] = (item, read)
+            name = read.full_name
+            other = best.setdefault(name, (item, read))
+            if other[0] is item:
                 continue
             replaces = other[1].group == LEGACY_GROUP and read.group != LEGACY_GROUP
             loser, winner = (other[0], read) if replaces else (item, other[1])
             if replaces:
-                del best[read.full_name]  # so that the order stays that of age
-                best[read.full_name] = (item, read)
-            message = f"has no effect: {read.kind} {read.full_name} of {winner.api_version} holds"
+                del best[name]  # so that the order stays that of age
+                best[name] = (item, read)
+            message = f"has no effect: {read.kind} {name} of {winner.api_version} holds"
             self._remark(loser, ("apiVersion",), message)
         return list(best.values())
 
