@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from msgspec import Struct
 
 from stellwerk.control.envoy.document import Document
@@ -114,7 +115,7 @@ class EnvoyFiles:
         return changed
 
     def _put(self, path: str, document: Document) -> bool:
-        content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        content = msgspec.json.encode(document, order="deterministic")
         if self._written.get(path) is None:
             # Another process may have written it before us (the picker, before it was started again).
             with contextlib.suppress(FileNotFoundError):

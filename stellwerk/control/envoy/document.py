@@ -1,9 +1,10 @@
 """The form of every document here: Envoy's JSON, typed by `@type`."""
 
 import hashlib
-import json
 from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 Document = dict[str, Any]
 """A JSON-able mapping: what `json.dumps` writes and Envoy reads as the proto message of the same field names."""
@@ -28,7 +29,7 @@ def seconds(value: float) -> str:
 
 def versioned(*contents: Document) -> Document:
     """One watched file, whose version is a digest of its content."""
-    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(msgspec.json.encode(contents, order="deterministic")).hexdigest()
     return discovery(digest[:16], contents)
 
 

@@ -128,6 +128,8 @@ class Backends:
         self._world = world
         self._grants = grants
         self._body_mode = body_mode
+        self._known: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
+        """Addresses by Service and name of the port."""
         self._slices: defaultdict[str, list[EndpointSlice]] = defaultdict(list)
         for each in world.slices.values():
             service = each.metadata.labels.get(SERVICE_NAME)
@@ -201,6 +203,12 @@ class Backends:
 
     def _addresses(self, service: str, port: ServicePort) -> tuple[tuple[str, int], ...]:
         """Where ready Pods serve this port."""
+        key = (service, port.name)
+        if key not in self._known:
+            self._known[key] = self._ready(service, port)
+        return self._known[key]
+
+    def _ready(self, service: str, port: ServicePort) -> tuple[tuple[str, int], ...]:
         found = set()
         for each in self._slices.get(service, ()):
             numbers = [one.port for one in each.ports or () if (one.name or "") == port.name and one.port is not None]
