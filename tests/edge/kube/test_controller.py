@@ -220,7 +220,7 @@ async def test_a_write_that_fails_is_tried_again_until_it_succeeds() -> None:
 async def test_parameters_are_read_from_the_config_map_that_is_named_and_followed() -> None:
     reference = {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "parameters"}}
     objects = [(GATEWAY_CLASSES, gateway_class()), (GATEWAYS, gateway(infrastructure=reference))]
-    async with controlled(*objects) as (api, _):
+    async with controlled(*objects) as (api, controller):
         await until(lambda: api.condition(GATEWAYS, "infra", "front", "Accepted") == "InvalidParameters")
         assert not api.objects(DEPLOYMENTS)
         api.put(CONFIG_MAPS, config_map({"replicas": "2"}))
@@ -228,6 +228,7 @@ async def test_parameters_are_read_from_the_config_map_that_is_named_and_followe
         assert api.condition(GATEWAYS, "infra", "front", "Accepted") == "Accepted"
         api.put(CONFIG_MAPS, config_map({"replica": "3"}))
         await until(lambda: api.condition(GATEWAYS, "infra", "front", "Accepted") == "InvalidParameters")
+        await still(controller)
         assert api.objects(DEPLOYMENTS)[NAME]["spec"]["replicas"] == 2, "pods that serve go on serving"
 
 
