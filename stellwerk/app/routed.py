@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -20,7 +21,8 @@ from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config, OwnGateway
 from stellwerk.control.envoy.document import Document
 from stellwerk.control.envoy.resources import Resources
-from stellwerk.control.envoy.route_mode.resources import clusters_of, gateway_resources
+from stellwerk.control.envoy.route_mode.clusters import gateway_clusters
+from stellwerk.control.envoy.route_mode.resources import gateway_resources
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.control.gateway.backend import BodyMode
 from stellwerk.control.gateway.plan import GatewayPlan, plan
@@ -98,25 +100,35 @@ class Router:
 
     async def load(self) -> Blueprint:
         """Everything for the first time."""
-        self._plan(await self._worlds.load())
+        await self._plan(await self._worlds.load())
         self._blueprint = await self._pools.load()
         self.planned = self._wanted
         return self._mine()
 
     async def run(self, apply: Callable[[Blueprint], None]) -> None:
         """Follow every change until cancelled."""
+        newest: list[World] = []
+        news = asyncio.Event()
 
         def new_world(world: World) -> None:
-            self._plan(world)
-            self._settle(apply)
+            newest[:] = [world]
+            news.set()
 
         def new_pools(blueprint: Blueprint) -> None:
             self._blueprint = blueprint
             self._settle(apply)
 
+        async def planning() -> None:
+            while True:
+                await news.wait()
+                news.clear()
+                await self._plan(newest.pop())
+                self._settle(apply)
+
         async with asyncio.TaskGroup() as group:
             group.create_task(self._worlds.run(new_world), name="routes")
             group.create_task(self._pools.run(new_pools), name="pools")
+            group.create_task(planning(), name="planning")
 
     def remarks(self) -> Iterator[str]:
         """What is wrong although traffic may come."""
@@ -130,8 +142,10 @@ class Router:
         if self.planned is None:
             yield f"there is no Gateway {self._own.name} of a class of {self._own.controller}"
 
-    def _plan(self, world: World) -> None:
-        whole = plan(world, self._own.controller, BodyMode(self._own.picker_body_mode))
+    async def _plan(self, world: World) -> None:
+        """On a thread: with hundreds of routes it takes longer than a request should wait."""
+        mode = BodyMode(self._own.picker_body_mode)
+        whole = await asyncio.to_thread(plan, world, self._own.controller, mode)
         self._wanted = whole.gateways.get(self._own.name)
         self._wanted_since = asyncio.get_running_loop().time()
         if isinstance(self._pools, KubeSource):
@@ -181,6 +195,7 @@ class RoutedPicker(Picker):
         self._router, self._write, self._envoy = router, write, envoy
         self._clusters: dict[str, Document] = {}
         """What Envoy has, by name."""
+        self._writing = threading.Lock()
 
     async def roll_out(self) -> None:
         """First the picker learns of new pools, then Envoy of everything, then both forget what is gone."""
@@ -190,12 +205,19 @@ class RoutedPicker(Picker):
             old, new, picker = self._catalog, self.adapted(self._wanted.catalog), self._wanted.picker
             if new.pools.keys() - old.pools.keys():
                 self.configure(msgspec.structs.replace(new, pools={**new.pools, **old.pools}), picker)
-            before = self._clusters.keys()
-            self.publish(new)
-            if new.pools.keys() != old.pools.keys() or before != self._clusters.keys():
+            planned, wanted = self._router.planned, self._wanted_clusters(new)
+            leaving = self._clusters.keys() - wanted.keys()
+            # On a thread: with hundreds of routes it takes longer than a request should wait.
+            await asyncio.to_thread(self._tell_envoy, planned, {**self._clusters, **wanted})
+            if leaving or new.pools.keys() != old.pools.keys():
                 await asyncio.sleep(self._settle_seconds)
             self.configure(new, picker)
-            self._tell_envoy(new, ())
+            if leaving:
+                await asyncio.to_thread(self._tell_envoy, planned, wanted)
+
+    def learn_models(self) -> None:
+        """Routes choose pools: Envoy need not know models."""
+        self._has_listing = False
 
     def unready(self) -> tuple[str, ...]:
         """A Gateway without pools has routes to Services; a pool without endpoints answers 503 by itself."""
@@ -204,15 +226,19 @@ class RoutedPicker(Picker):
         return (*starting, *draining, *self._router.unready())
 
     def _show(self, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
-        """Clusters that Envoy has stay until its routes do not name them any more."""
-        self._tell_envoy(catalog, self._clusters.values())
+        """When the picker has begun to listen."""
+        self._tell_envoy(self._router.planned, self._wanted_clusters(catalog))
 
-    def _tell_envoy(self, catalog: Catalog, leaving: Iterable[Document]) -> None:
-        planned = self._router.planned
+    def _wanted_clusters(self, catalog: Catalog) -> dict[str, Document]:
+        """`catalog` has the own pools, the router those of foreign pickers too."""
         whole = msgspec.structs.replace(catalog, pools={**self._router.catalog.pools, **catalog.pools})
+        return {each["name"]: each for each in gateway_clusters(self._router.planned, whole, self._envoy)}
+
+    def _tell_envoy(self, planned: GatewayPlan | None, clusters: dict[str, Document]) -> None:
         ports = container_ports(each.checked.listener.port for each in planned.listeners) if planned else {}
-        self._write(gateway_resources(planned, whole, self._envoy, ports, leaving))
-        self._clusters = {each["name"]: each for each in clusters_of(planned, whole, self._envoy)}
+        with self._writing:
+            self._write(gateway_resources(planned, clusters.values(), self._envoy, ports))
+            self._clusters = clusters
 
 
 def run_routed(config: Config) -> int:
@@ -223,7 +249,7 @@ def run_routed(config: Config) -> int:
         binary = preflight.find_envoy()
         preflight.check_port(config.admin.host, config.admin.port, "--admin")
         with preflight.RuntimeDirectory() as paths:
-            first = gateway_resources(None, Catalog(), envoy_settings(config, paths), {})
+            first = gateway_resources(None, (), envoy_settings(config, paths), {})
             await supervise(config, paths, binary, first, NOTICE_SECONDS)
 
     return running(serve)

@@ -27,8 +27,10 @@ _CONNECTS = {
 _MAX_STREAM_SECONDS = 6 * 3600.0
 
 
-def clusters(planned: GatewayPlan, catalog: Catalog, settings: EnvoySettings) -> list[Document]:
-    """All of them, in a fixed order. A pool that the catalog does not know yet has no endpoints."""
+def gateway_clusters(planned: GatewayPlan | None, catalog: Catalog, settings: EnvoySettings) -> list[Document]:
+    """All clusters of a plan, in a fixed order. A pool that the catalog does not know yet has no endpoints."""
+    if planned is None:
+        return []
     pools = [catalog.pools.get(name, Pool(name)) for name in sorted(planned.pools)]
     services = [each for each in planned.targets if isinstance(each, Target)]
     return [

@@ -1,36 +1,30 @@
 """The files of one Gateway: from its plan and the Catalog to everything that Envoy reads, in the order that is safe."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from stellwerk.control.envoy.bootstrap import bootstrap
 from stellwerk.control.envoy.document import Document, versioned
 from stellwerk.control.envoy.listener import STAT_PREFIX
 from stellwerk.control.envoy.resources import CDS, LDS, Resources
-from stellwerk.control.envoy.route_mode.clusters import clusters
 from stellwerk.control.envoy.route_mode.listeners import listener, routes_file, secret, secret_file
 from stellwerk.control.envoy.route_mode.routes import route_configuration, route_name
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.control.gateway.plan import GatewayPlan, PlannedListener
-from stellwerk.model.catalog import Catalog
 
 
 def gateway_resources(
-    planned: GatewayPlan | None,
-    catalog: Catalog,
-    settings: EnvoySettings,
-    ports: Mapping[int, int],
-    leaving: Iterable[Document] = (),
+    planned: GatewayPlan | None, clusters: Iterable[Document], settings: EnvoySettings, ports: Mapping[int, int]
 ) -> Resources:
-    """`planned` None: the Gateway is not there (yet), and nothing is listened for. `ports`: listener port to the port
-    to bind, for every port of the Gateway. `leaving`: clusters that stay while routes that Envoy still has name them;
-    those of the plan hold over them."""
+    """`planned` None: the Gateway is not there (yet), and nothing is listened for. `clusters`: those of the plan
+    (`gateway_clusters`), and whichever Envoy shall keep while routes that it still has name them. `ports`: listener
+    port to the port to bind, for every port of the Gateway."""
     paths = settings.paths
     serving = _by_port(planned)
     files: dict[str, Document] = {}
     stats: dict[str, str] = {}
     for each in planned.certificates if planned is not None else ():
         files[secret_file(each.secret, paths)] = versioned(secret(each))
-    files[paths.clusters] = versioned(*_joined(clusters_of(planned, catalog, settings), leaving))
+    files[paths.clusters] = versioned(*clusters)
     for port, listeners in serving.items():
         path = routes_file(port, paths)
         files[path] = versioned(route_configuration(port, listeners, settings))
@@ -39,16 +33,6 @@ def gateway_resources(
     stats |= {paths.clusters: CDS, paths.listeners: LDS}
     versions = {f"{stats[path]}.version_text": files[path]["version_info"] for path in stats}
     return Resources((paths.bootstrap, bootstrap(settings)), files, versions)
-
-
-def clusters_of(planned: GatewayPlan | None, catalog: Catalog, settings: EnvoySettings) -> list[Document]:
-    """All clusters of a plan."""
-    return clusters(planned, catalog, settings) if planned is not None else []
-
-
-def _joined(wanted: Sequence[Document], leaving: Iterable[Document]) -> list[Document]:
-    names = {each["name"] for each in wanted}
-    return [*wanted, *(each for each in leaving if each["name"] not in names)]
 
 
 def _by_port(planned: GatewayPlan | None) -> dict[int, list[PlannedListener]]:
