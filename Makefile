@@ -54,8 +54,9 @@ conformance: $(DEV_STAMP) ## the suites of the inference extension and of the Ga
 bench: $(DEV_STAMP) ## measure, and write docs/performance.md
 	@$(BIN)/python -m bench
 
-docs: $(DEV_STAMP) ## regenerate the generated parts of the documentation
+docs: $(DEV_STAMP) ## regenerate the generated parts of the documentation and of deploy/
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m deploy.generate
 
 lock: $(DEV_STAMP) ## pin the newest versions with hashes (needs the network)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

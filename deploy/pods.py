@@ -1,0 +1,73 @@
+"""What all pods here have in common: no rights on their node, a read-only root, spread over nodes."""
+
+from typing import Any
+
+from deploy.value import NAMESPACE, Object, Value, value
+
+USER = 65532
+"""Of the image (see Dockerfile); nobody on a node."""
+CONTAINER_SECURITY: Object = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+API_SERVER_PORTS = [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]
+"""Policies cannot name the API server; these are its Service's port and its own."""
+
+
+def pod_spec(account: Any, labels: Object, placement: str, container: Object, volumes: list[Object]) -> Object:
+    """`placement` is the path of the chart's values with `nodeSelector` and `tolerations`, ending in a dot or empty."""
+    return {
+        "serviceAccountName": account,
+        "terminationGracePeriodSeconds": 45,
+        "imagePullSecrets": value("imagePullSecrets"),
+        "nodeSelector": value(f"{placement}nodeSelector"),
+        "tolerations": value(f"{placement}tolerations"),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": labels},
+            }
+        ],
+        "containers": [
+            {
+                "image": value("image"),
+                "imagePullPolicy": value("imagePullPolicy"),
+                **container,
+                "volumeMounts": [*container.get("volumeMounts", []), {"name": "tmp", "mountPath": "/tmp"}],
+                "securityContext": CONTAINER_SECURITY,
+            }
+        ],
+        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+    }
+
+
+def manifest(
+    version: str, kind: str, name: Any, labels: Object, *, namespace: Value | None = NAMESPACE, **more: Any
+) -> Object:
+    """An object; without `namespace` one of the whole cluster."""
+    place: Object = {} if namespace is None else {"namespace": namespace}
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, **place, "labels": labels}, **more}
+
+
+def binding(kind: str, name: Any, role: tuple[str, Any], account: Any, labels: Object) -> Object:
+    """A RoleBinding or ClusterRoleBinding of `account` to `role` (kind and name)."""
+    group = "rbac.authorization.k8s.io"
+    return manifest(
+        f"{group}/v1",
+        kind,
+        name,
+        labels,
+        namespace=NAMESPACE if kind == "RoleBinding" else None,
+        roleRef={"apiGroup": group, "kind": role[0], "name": role[1]},
+        subjects=[{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+    )

@@ -1,0 +1,299 @@
+"""The installation as it is shipped: up to date, equal to the charts, and with no more rights than it needs."""
+
+import functools
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import pods
+from deploy.generate import HERE, INSTALLS, Install, files
+from stellwerk import __version__
+from stellwerk.cli.epp import config_of, epp
+from stellwerk.cli.main import main
+from stellwerk.control.crds import definitions
+from stellwerk.control.gateway.parameters import Parameters, parameters
+from stellwerk.control.gateway.permissions import (
+    CONTROLLER,
+    GATEWAY,
+    GATEWAY_CLUSTER,
+    GATEWAY_CLUSTER_ROLE,
+    GATEWAY_ROLE,
+    LEASE,
+    rules,
+)
+from stellwerk.control.kube.permissions import PICKER, REVIEWS
+from tests.kit.helm import rendered
+
+Object = dict[str, Any]
+MANIFESTS = HERE / "manifests"
+OWN_WORKLOADS = ("Deployment",)
+BUILT_IN = {
+    "v1",
+    "apps/v1",
+    "policy/v1",
+    "networking.k8s.io/v1",
+    "rbac.authorization.k8s.io/v1",
+    "apiextensions.k8s.io/v1",
+}
+
+installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
+
+
+def documents(path: Path) -> list[Object]:
+    return [each for each in yaml.load_all(path.read_text(), yaml.CSafeLoader) if each]
+
+
+def kustomized(directory: Path) -> list[Object]:
+    """What `kubectl kustomize` prints of a directory that only lists resources."""
+    (plan,) = documents(directory / "kustomization.yaml")
+    assert plan.keys() == {"apiVersion", "kind", "resources"}
+    found: list[Object] = []
+    for name in plan["resources"]:
+        path = directory / name
+        found += kustomized(path) if path.is_dir() else documents(path)
+    return found
+
+
+def key(value: Object) -> tuple[str, str, str, str]:
+    meta = value["metadata"]
+    return value["apiVersion"], value["kind"], meta.get("namespace", ""), meta["name"]
+
+
+def by_key(objects: list[Object]) -> dict[tuple[str, str, str, str], Object]:
+    found = {key(each): each for each in objects}
+    assert len(found) == len(objects), "an object is there twice"
+    return found
+
+
+@functools.cache
+def everything() -> list[Object]:
+    return [each for install in INSTALLS for each in kustomized(MANIFESTS / f"{install.directory}-monitoring")]
+
+
+def pod_specs() -> Iterator[Object]:
+    for each in everything():
+        if each["kind"] in OWN_WORKLOADS:
+            yield each["spec"]["template"]["spec"]
+
+
+def role(kind: str, name: str) -> list[Object]:
+    (found,) = {
+        yaml.dump(each["rules"]) for each in everything() if (each["kind"], each["metadata"]["name"]) == (kind, name)
+    }
+    wanted: list[Object] = yaml.safe_load(found)
+    return wanted
+
+
+def test_generated_files_are_up_to_date() -> None:
+    made = files()
+    for path, text in made.items():
+        assert (HERE / path).read_text() == text, f"deploy/{path} is out of date: run make docs"
+    kept = {path.relative_to(HERE).as_posix() for path in MANIFESTS.rglob("*.yaml")}
+    assert kept <= made.keys()
+
+
+@installs
+def test_a_chart_renders_to_the_plain_manifests(install: Install) -> None:
+    values = install.values()
+    values["monitoring"]["enabled"] = True
+    chart = rendered(HERE / "charts" / install.chart, values, install.namespace)
+    plain = kustomized(MANIFESTS / f"{install.directory}-monitoring")
+    own = [each for each in plain if each["kind"] not in ("CustomResourceDefinition", "Namespace")]
+    assert by_key(chart) == by_key(own)
+    defined = [each for path in (HERE / "charts" / install.chart / "crds").iterdir() for each in documents(path)]
+    assert by_key(defined) == by_key([each for each in plain if each["kind"] == "CustomResourceDefinition"])
+
+
+@installs
+def test_what_a_value_turns_off_is_not_rendered(install: Install) -> None:
+    values = install.values()
+    kinds = {each["kind"] for each in rendered(HERE / "charts" / install.chart, values, "elsewhere")}
+    assert not kinds & {"ServiceMonitor", "PodMonitor"}
+    section, kind = ("gatewayClass", "GatewayClass") if install.chart == "stellwerk" else ("pool", "InferencePool")
+    assert kind in kinds
+    values[section]["create"] = False
+    assert kind not in {each["kind"] for each in rendered(HERE / "charts" / install.chart, values, "elsewhere")}
+
+
+def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
+    (install,) = (each for each in INSTALLS if each.chart == "stellwerk-epp")
+    values = {**install.values(), "leaderElection": True}
+    first = by_key(rendered(HERE / "charts" / install.chart, values, "one"))
+    other = {**values, "name": "mistral-epp", "pool": {**values["pool"], "name": "mistral"}}
+    for second in (
+        by_key(rendered(HERE / "charts" / install.chart, other, "one")),
+        by_key(rendered(HERE / "charts" / install.chart, values, "two")),
+    ):
+        assert not first.keys() & second.keys()
+
+
+@installs
+def test_helm_itself_renders_the_same(install: Install) -> None:
+    if shutil.which("helm") is None:
+        pytest.skip("helm is not installed")
+    chart = HERE / "charts" / install.chart
+    command = ["helm", "template", "release", str(chart), "--namespace", install.namespace]
+    for more, values in (([], False), (["--set", "monitoring.enabled=true"], True)):
+        text = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
+        expected = install.values()
+        expected["monitoring"]["enabled"] = values
+        got = [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
+        assert by_key(got) == by_key(rendered(chart, expected, install.namespace))
+
+
+@installs
+def test_kubectl_builds_the_same(install: Install) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    directory = MANIFESTS / f"{install.directory}-monitoring"
+    text = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True).stdout
+    assert by_key([each for each in yaml.load_all(text, yaml.CSafeLoader) if each]) == by_key(kustomized(directory))
+
+
+def test_definitions_are_those_that_stellwerk_crds_prints() -> None:
+    shipped = [each for part in ("pools", "models") for each in kustomized(MANIFESTS / "crds" / part)]
+    assert by_key(shipped) == by_key(definitions())
+
+
+def test_roles_grant_what_the_code_says_it_uses() -> None:
+    for kind, name, grants in (
+        ("ClusterRole", "stellwerk-controller", CONTROLLER),
+        ("Role", "stellwerk-controller", LEASE),
+        ("ClusterRole", GATEWAY_ROLE, GATEWAY),
+        ("ClusterRole", GATEWAY_CLUSTER_ROLE, GATEWAY_CLUSTER),
+        ("Role", "llama-epp", PICKER),
+        ("ClusterRole", "default-llama-epp", REVIEWS),
+    ):
+        assert role(kind, name) == rules(grants), name
+
+
+def test_no_right_is_a_wildcard_and_only_the_controller_may_change_what_others_made() -> None:
+    for each in everything():
+        for rule in each.get("rules", []):
+            assert "*" not in [*rule.get("apiGroups", []), *rule.get("resources", []), *rule["verbs"]]
+            resources = set(rule.get("resources", []))
+            if each["metadata"]["name"] != "stellwerk-controller":
+                assert not resources & {"secrets", "roles", "rolebindings", "clusterroles", "clusterrolebindings"}
+
+
+def test_every_binding_names_a_role_and_an_account_that_are_there() -> None:
+    found = {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]) for each in everything()}
+    for each in everything():
+        if each["kind"].endswith("RoleBinding"):
+            named, place = each["roleRef"], each["metadata"].get("namespace", "")
+            assert (named["kind"], place if named["kind"] == "Role" else "", named["name"]) in found
+            for subject in each["subjects"]:
+                assert (subject["kind"], subject["namespace"], subject["name"]) in found
+
+
+def test_pods_have_no_privileges_and_a_read_only_root() -> None:
+    for spec in pod_specs():
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == context["runAsGroup"] == pods.USER
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+        assert all(volume.keys() & {"emptyDir", "configMap"} for volume in spec["volumes"])
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_containers_say_what_they_need_and_how_to_ask_whether_they_work() -> None:
+    for spec in pod_specs():
+        for container in spec["containers"]:
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+            ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+            for probe in (container["readinessProbe"], container["livenessProbe"]):
+                asked = probe["grpc"]["port"] if "grpc" in probe else ports[probe["httpGet"]["port"]]
+                assert asked in ports.values()
+
+
+@installs
+def test_every_deployment_has_a_budget_a_policy_and_a_service_that_select_its_pods(install: Install) -> None:
+    found = kustomized(MANIFESTS / f"{install.directory}-monitoring")
+    for each in found:
+        if each["kind"] != "Deployment":
+            continue
+        labels = each["spec"]["template"]["metadata"]["labels"]
+        selectors: dict[str, Object] = {"Deployment": each["spec"]["selector"]["matchLabels"]}
+        for other in found:
+            spec = other.get("spec", {})
+            if other["kind"] == "Service":
+                selectors["Service"] = spec["selector"]
+                ports = {port["name"] for port in each["spec"]["template"]["spec"]["containers"][0]["ports"]}
+                assert {port["targetPort"] for port in spec["ports"]} <= ports
+            if other["kind"] == "NetworkPolicy":
+                selectors[other["kind"]] = spec["podSelector"]["matchLabels"]
+                assert spec["policyTypes"] == ["Ingress", "Egress"]
+            if other["kind"] in ("PodDisruptionBudget", "ServiceMonitor"):
+                selectors[other["kind"]] = spec["selector"]["matchLabels"]
+        assert selectors.keys() == {"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor"}
+        assert all(selector.items() <= labels.items() and selector for selector in selectors.values())
+
+
+def test_commands_of_containers_are_commands_with_those_options() -> None:
+    for spec in pod_specs():
+        (container,) = spec["containers"]
+        name, *arguments = container["args"]
+        command = main.get_command(main.make_context("stellwerk", [name]), name)
+        assert command is not None
+        context = command.make_context(name, list(arguments))
+        if command is epp:
+            config = config_of(context.params)
+            assert config.epp.cluster is not None
+            assert config.epp.cluster.pool_name == "llama"
+            assert config.epp.cluster.guards_metrics
+            assert not config.epp.cluster.elects
+
+
+def test_the_parameters_of_the_class_are_parameters() -> None:
+    (found,) = (each for each in everything() if key(each)[1:] == ("ConfigMap", "stellwerk-system", "stellwerk"))
+    read = parameters(found["data"], "stellwerk")
+    assert isinstance(read, Parameters)
+    assert (read.replicas, read.image, read.service_type) == (2, f"stellwerk:{__version__}", "LoadBalancer")
+
+
+def test_the_pool_names_the_service_of_its_picker() -> None:
+    found = everything()
+    (pool,) = (each for each in found if each["kind"] == "InferencePool")
+    named = pool["spec"]["endpointPickerRef"]
+    (service,) = (each for each in found if each["kind"] == "Service" and each["metadata"]["name"] == named["name"])
+    assert named["port"]["number"] in {port["port"] for port in service["spec"]["ports"]}
+
+
+def test_only_monitoring_needs_kinds_that_a_cluster_may_lack() -> None:
+    for install in INSTALLS:
+        for each in kustomized(MANIFESTS / install.directory):
+            group = each["apiVersion"]
+            assert group in BUILT_IN or group.startswith(("inference.networking.", "gateway.networking.")), key(each)
+
+
+def test_versions_are_those_of_the_package() -> None:
+    for install in INSTALLS:
+        chart = yaml.safe_load((HERE / "charts" / install.chart / "Chart.yaml").read_text())
+        assert chart["version"] == chart["appVersion"] == __version__
+        assert install.values()["image"] == f"stellwerk:{__version__}"
+
+
+def test_the_image_is_built_from_the_lock_for_a_user_without_rights() -> None:
+    lines = (HERE / "Dockerfile").read_text()
+    assert re.search(r"install --require-hashes .*-r requirements/run\.lock", lines)
+    assert f"\nUSER {pods.USER}:{pods.USER}\n" in lines
+    assert lines.rstrip().endswith('ENTRYPOINT ["stellwerk"]')
+    ignored = (HERE / "Dockerfile.dockerignore").read_text().splitlines()
+    for line in lines.splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (HERE.parent / source).exists()
+                assert f"!{source}" in ignored
