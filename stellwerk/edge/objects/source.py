@@ -158,7 +158,8 @@ class ObjectSource:
             pause = self._pace.resolve_seconds if is_known else self._pace.resolve_retry_seconds
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))
             has_changed = await self._names.refresh(self._draft.names)
-            self.status.unresolved = tuple(sorted(self._names.failing))
+            # A look-up that was under way while the draft changed may have been for a name that is gone.
+            self.status.unresolved = tuple(sorted(self._names.failing.keys() & self._draft.names))
             if has_changed:
                 self._must_rebuild = True
                 self._wake.set()
