@@ -159,7 +159,7 @@ def test_it_follows_readiness_deletion_and_ports(api_server: ApiServer, world: W
 
         world.pool(*sim.ports)
         both = {f"127.0.0.1:{port}" for port in sim.ports}
-        wait_until("both ports", lambda: set(picker.pick().endpoints) == both)
+        wait_until("both ports", lambda: picker.addresses() == both)
         world.pod("a", "127.0.0.1", annotations={"inference.networking.k8s.io/active-ports": str(sim.ports[1])})
         wait_until("the active port", lambda: picker.pick().endpoints == [f"127.0.0.1:{sim.ports[1]}"])
 
@@ -208,17 +208,19 @@ def test_subset_hints_and_steering(api_server: ApiServer, world: World) -> None:
         world.pod("a", "127.0.0.1")
         one, other = (f"127.0.0.1:{port}" for port in sim.ports)
         with epp(api_server, *of_pool(world), "--test-endpoint-selection") as picker:
-            wait_until("both", lambda: len(picker.pick().endpoints) == 2)
+            wait_until("both", lambda: picker.addresses() == {one, other})
             assert picker.pick(subset=[one]).endpoints == [one]
             assert picker.pick(subset=other).endpoints == [other]
             assert picker.pick(subset=[]).status == 503
+            assert picker.pick(subset=["10.0.0.1:1"]).status == 503
             bodyless = {":method": "GET", ":path": "/anything"}
             assert picker.pick(headers=bodyless, subset=[one], body=b"").endpoints == [one]
             steered = picker.pick(headers={"test-epp-endpoint-selection": other}, subset=[one], served=other)
             assert steered.endpoints == [other]
             assert steered.answer_headers["x-conformance-test-served-endpoint"] == other
         with epp(api_server, *of_pool(world), "--disable-endpoint-subset-filter") as picker:
-            wait_until("both", lambda: len(picker.pick(subset=[one]).endpoints) == 2)
+            wait_until("both", lambda: picker.addresses() == {one, other})
+            assert picker.pick(subset=["10.0.0.1:1"]).endpoints[0] in (one, other)
 
 
 def test_metrics_need_a_token_and_the_right_to_read_them(api_server: ApiServer, world: World) -> None:
@@ -381,3 +383,23 @@ def test_it_waits_for_an_api_server_that_comes_late(api_server: ApiServer, world
         page = call(f"http://127.0.0.1:{picker.metrics_port}/readyz")
         assert page.status == 503
         assert picker.child.stop(10) == 0
+
+
+def test_it_picks_on_while_the_api_server_is_away_and_catches_up(api_server: ApiServer, world: World) -> None:
+    with simulated_servers(2) as sim:
+        world.pool(*sim.ports)
+        world.pod("a", "127.0.0.1")
+        one, other = (f"127.0.0.1:{port}" for port in sim.ports)
+        with epp(api_server, *of_pool(world)) as picker:
+            wait_until("both", lambda: picker.addresses() == {one, other})
+            api_server.stop()
+            try:
+                for _ in range(20):
+                    assert picker.pick().status == 200
+                    time.sleep(0.1)
+                assert picker.health() == "SERVING"
+            finally:
+                api_server.start()
+            world.pool(sim.ports[1])
+            wait_until("the new ports", lambda: picker.addresses() == {other}, 10)
+            assert picker.pick().endpoints == [other]
