@@ -20,6 +20,8 @@ from stellwerk.control.gateway.permissions import (
 
 NAME = "stellwerk-controller"
 EDITOR = "stellwerk-model-editor"
+OPTIONS = f"{NAME}-options"
+"""More options, as environment."""
 CONTROLLER_NAME = "stellwerk.dev/gateway-controller"
 LABELS: Object = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "stellwerk"}
 SELECTOR: Object = {"app.kubernetes.io/name": NAME}
@@ -64,6 +66,7 @@ def controller() -> list[Object]:
     budget = {"maxUnavailable": value("controller.maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
     service = {"selector": SELECTOR, "ports": [{"name": "admin", "port": _ADMIN, "targetPort": "admin"}]}
     return [
+        manifest("v1", "ConfigMap", OPTIONS, LABELS, data=value("controller.options")),
         manifest("apps/v1", "Deployment", NAME, LABELS, spec=_deployment()),
         manifest("v1", "Service", NAME, LABELS, spec=service),
         manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=budget),
@@ -77,6 +80,7 @@ def _deployment() -> Object:
     container: Object = {
         "name": "controller",
         "args": [*arguments, "--log-format", "json"],
+        "envFrom": [{"configMapRef": {"name": OPTIONS}}],
         "ports": [{"name": "admin", "containerPort": _ADMIN, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 5, "timeoutSeconds": 3},
         "livenessProbe": {

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -29,8 +28,8 @@ from stellwerk.control.gateway.permissions import (
 )
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.kit.helm import rendered
+from tests.kit.manifests import EXAMPLES, Object, by_key, documents, key, kustomized
 
-Object = dict[str, Any]
 MANIFESTS = HERE / "manifests"
 OWN_WORKLOADS = ("Deployment",)
 BUILT_IN = {
@@ -43,32 +42,6 @@ BUILT_IN = {
 }
 
 installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
-
-
-def documents(path: Path) -> list[Object]:
-    return [each for each in yaml.load_all(path.read_text(), yaml.CSafeLoader) if each]
-
-
-def kustomized(directory: Path) -> list[Object]:
-    """What `kubectl kustomize` prints of a directory that only lists resources."""
-    (plan,) = documents(directory / "kustomization.yaml")
-    assert plan.keys() == {"apiVersion", "kind", "resources"}
-    found: list[Object] = []
-    for name in plan["resources"]:
-        path = directory / name
-        found += kustomized(path) if path.is_dir() else documents(path)
-    return found
-
-
-def key(value: Object) -> tuple[str, str, str, str]:
-    meta = value["metadata"]
-    return value["apiVersion"], value["kind"], meta.get("namespace", ""), meta["name"]
-
-
-def by_key(objects: list[Object]) -> dict[tuple[str, str, str, str], Object]:
-    found = {key(each): each for each in objects}
-    assert len(found) == len(objects), "an object is there twice"
-    return found
 
 
 @functools.cache
@@ -138,7 +111,7 @@ def test_helm_itself_renders_the_same(install: Install) -> None:
     if shutil.which("helm") is None:
         pytest.skip("helm is not installed")
     chart = HERE / "charts" / install.chart
-    command = ["helm", "template", "release", str(chart), "--namespace", install.namespace]
+    command = ["helm", "template", "release", str(chart), "--namespace", install.namespace, "--kube-version", "1.34.0"]
     for more, values in (([], False), (["--set", "monitoring.enabled=true"], True)):
         text = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
         expected = install.values()
@@ -147,11 +120,13 @@ def test_helm_itself_renders_the_same(install: Install) -> None:
         assert by_key(got) == by_key(rendered(chart, expected, install.namespace))
 
 
-@installs
-def test_kubectl_builds_the_same(install: Install) -> None:
+BUILT = [*(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS), *EXAMPLES]
+
+
+@pytest.mark.parametrize("directory", BUILT, ids=lambda path: path.name)
+def test_kubectl_builds_the_same(directory: Path) -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
-    directory = MANIFESTS / f"{install.directory}-monitoring"
     text = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True).stdout
     assert by_key([each for each in yaml.load_all(text, yaml.CSafeLoader) if each]) == by_key(kustomized(directory))
 
