@@ -158,8 +158,7 @@ class ObjectSource:
             pause = self._pace.resolve_seconds if is_known else self._pace.resolve_retry_seconds
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))
             has_changed = await self._names.refresh(self._draft.names)
-            # A look-up that was under way while the draft changed may have been for a name that is gone.
-            self.status.unresolved = tuple(sorted(self._names.failing.keys() & self._draft.names))
+            self._note_unresolved()
             if has_changed:
                 self._must_rebuild = True
                 self._wake.set()
@@ -218,7 +217,11 @@ class ObjectSource:
     def _accept(self, warnings: tuple[Finding, ...]) -> None:
         """What is in effect, and what is odd about it. The problems of a refused reading stay: names change too."""
         self.status.warnings = warnings
-        self.status.unresolved = tuple(sorted(self._names.failing))
+        self._note_unresolved()
+
+    def _note_unresolved(self) -> None:
+        """A look-up that was under way while the draft changed may have been for a name that is gone."""
+        self.status.unresolved = tuple(sorted(self._names.failing.keys() & self._draft.names))
 
     def _count_good(self) -> None:
         self.status.good += 1
