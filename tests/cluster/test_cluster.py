@@ -104,6 +104,15 @@ def test_a_restricted_container_is_restricted(cluster: Cluster, namespace: str) 
     assert "NoNewPrivs:\t1" in log
 
 
+def test_a_container_gets_the_variables_of_a_config_map(cluster: Cluster, namespace: str) -> None:
+    meta = {"name": "words", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"WORD": "hello"}})
+    sources = [{"configMapRef": {"name": "words"}}, {"secretRef": {"name": "none", "optional": True}}]
+    own = [{"name": "OWN", "value": "$(WORD) there"}]
+    cluster.apply(pod("speaker", namespace, "sh", "-c", "echo $OWN; sleep 60", envFrom=sources, env=own))
+    cluster.wait("its word", lambda: "hello there" in cluster.logs(namespace, "speaker"))
+
+
 def test_a_container_that_falls_is_started_again(cluster: Cluster, namespace: str) -> None:
     cluster.apply(pod("fragile", namespace, "sh", "-c", "exit 3"))
     cluster.wait(

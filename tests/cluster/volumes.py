@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.addresses import KUBERNETES_SERVICE_IP, NODE_IP, NODE_NAME
-from tests.cluster.api import Api, Document
+from tests.cluster.api import Api, ApiError, Document
 
 _TOKEN_SECONDS = 86400
 
@@ -54,9 +54,25 @@ class PodFiles:
             "KUBERNETES_SERVICE_PORT": "443",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        for each in container.get("envFrom", []):
+            values |= self._all_of(each)
         for each in container.get("env", []):
             values[each["name"]] = expanded(self._value(each), values)
         return values
+
+    def _all_of(self, source: Mapping[str, Any]) -> dict[str, str]:
+        """Every key of a Secret or ConfigMap; nothing where an optional one is missing."""
+        found: dict[str, str] = {}
+        for kind, plural in (("secretRef", "secrets"), ("configMapRef", "configmaps")):
+            if kind in source:
+                try:
+                    data = self._data(plural, source[kind]["name"])
+                except ApiError as problem:
+                    if problem.code != 404 or not source[kind].get("optional"):
+                        raise
+                    continue
+                found |= {source.get("prefix", "") + key: value.decode() for key, value in data.items()}
+        return found
 
     def _value(self, variable: Mapping[str, Any]) -> str:
         source = variable.get("valueFrom", {})
