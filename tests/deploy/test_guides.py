@@ -1,0 +1,145 @@
+"""The installation and the guides on a cluster: applied as they are shipped, they answer as the pages say."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.generate import HERE
+from stellwerk.control.gateway.permissions import ROUTING
+from stellwerk.control.kube.permissions import PICKER
+from tests.cluster.cluster import Cluster, running
+from tests.cluster.toolchain import missing
+from tests.kit.manifests import kustomized
+from tests.kit.processes import call
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+GATEWAY = "gateway.networking.k8s.io/v1"
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Cluster]:
+    """A cluster of its own, with the manifests as they are."""
+    if absent := missing():
+        pytest.skip(f"no test cluster: missing {'; '.join(absent)}")
+    with running() as started:
+        started.apply(*kustomized(HERE / "manifests" / "gateway"))
+        started.wait_for_deployment("stellwerk-controller", "stellwerk-system")
+        yield started
+
+
+@pytest.fixture
+def namespace(installed: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Named after the guide; deleted with everything in it."""
+    name = f"guide-{request.node.callspec.params['example']}"
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    installed.apply(document)
+    path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    installed.wait(f"the default account of {name}", lambda: installed.api.get(path))
+    yield name
+    installed.delete(document)
+
+
+def placed(example: str, namespace: str) -> list[dict[str, Any]]:
+    found = kustomized(HERE / "examples" / example)
+    return [{**each, "metadata": {**each["metadata"], "namespace": namespace}} for each in found]
+
+
+def address_of(cluster: Cluster, namespace: str) -> str:
+    """Of the Gateway, once it works."""
+
+    def programmed() -> str:
+        status = cluster.get("Gateway", "inference", namespace, GATEWAY).get("status", {})
+        states = {each["type"]: each["status"] for each in status.get("conditions", [])}
+        addresses = status.get("addresses") or [{}]
+        return str(addresses[0].get("value", "")) if states.get("Programmed") == "True" else ""
+
+    return cluster.wait("the Gateway", programmed, 120)
+
+
+def ask(cluster: Cluster, address: str, model: str) -> Any:
+    body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 2}).encode()
+
+    def answered() -> Any:
+        with cluster.network():
+            return call(f"http://{address}/v1/completions", body, {"content-type": "application/json"}, timeout=10)
+
+    return cluster.wait(f"an answer of {model}", lambda: (found := answered()).status == 200 and found, 60)
+
+
+@pytest.mark.parametrize(
+    ("example", "models"),
+    [
+        ("first-pool", ["llama"]),
+        ("canary", ["chat", "assistant"]),
+        ("lora", ["food-review", "summary"]),
+        ("priorities", ["assistant", "nightly"]),
+    ],
+)
+def test_a_guide_leads_to_answers(installed: Cluster, namespace: str, example: str, models: list[str]) -> None:
+    installed.apply(*placed(example, namespace))
+    installed.wait_for_deployment("llama", namespace)
+    address = address_of(installed, namespace)
+    for model in models:
+        answer = ask(installed, address, model)
+        assert answer.json()["model"] == model
+
+
+def test_the_picker_of_the_manifests_serves_its_pool(installed: Cluster) -> None:
+    installed.apply(*placed("servers", "default"), *kustomized(HERE / "manifests" / "epp"))
+    installed.wait_for_deployment("llama", "default")
+    installed.wait_for_deployment("llama-epp", "default")
+
+
+def test_an_editor_of_models_reaches_nothing_else(installed: Cluster) -> None:
+    """One whom the shipped role is bound to in one namespace."""
+    user, group = "ada", "rbac.authorization.k8s.io"
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "models", "namespace": "default"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "stellwerk-model-editor"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    installed.apply(binding)
+
+    def may(verb: str, group: str, resource: str, namespace: str = "default") -> bool:
+        asked = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": asked},
+        }
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return bool(installed.api.call("POST", path, review)["status"]["allowed"])
+
+    old, new = "inference.networking.x-k8s.io", "inference.networking.k8s.io"
+    installed.wait("the binding to hold", lambda: may("create", old, "inferencemodels"))
+    assert may("update", "llm-d.ai", "inferencemodelrewrites")
+    assert not may("create", old, "inferencemodels", "stellwerk-system")
+    assert not may("update", old, "inferencemodels/status")
+    for kind, of in (
+        ("inferencepools", new),
+        ("pods", ""),
+        ("secrets", ""),
+        ("httproutes", "gateway.networking.k8s.io"),
+    ):
+        for verb in ("get", "list", "create", "update", "delete"):
+            assert not may(verb, of, kind), (verb, kind)
+
+
+def test_the_shipped_rights_are_enough_and_read_what_they_may(installed: Cluster) -> None:
+    """Last, since it is about everything that our accounts asked for above."""
+    found = list(installed.audit())
+    for account, grants in ((":stellwerk-system:stellwerk-controller", ROUTING), (":default:llama-epp", PICKER)):
+        ours = [each for each in found if each["user"]["username"].endswith(account)]
+        refused = [each for each in ours if (each.get("responseStatus") or {}).get("code") == 403]
+        assert not refused, [(each["verb"], each["requestURI"]) for each in refused]
+        granted = {(rule.group, name, verb) for rule in grants for name in rule.resources for verb in rule.verbs}
+        refs = [(each.get("objectRef") or {}, each["verb"]) for each in ours]
+        used = {(ref.get("apiGroup", ""), ref.get("resource"), verb) for ref, verb in refs}
+        assert granted <= used, account
+    pods = [each for each in found if each["user"]["username"].endswith(":inference-stellwerk")]
+    assert pods
+    assert not [each["requestURI"] for each in pods if (each.get("responseStatus") or {}).get("code") == 403]
