@@ -1,7 +1,7 @@
 """Tests mirror the tree: who looks for the test of a module finds it in a minute.
 
-`stellwerk/<layer>/<module>.py` is tested in `tests/<layer>/test_<module>.py`. Where one test file covers several modules
-on purpose, it stands in `TESTED_IN`; modules that hold only types and constants need none.
+`stellwerk/<layer>/<module>.py` is tested in `tests/<layer>/test_<module>.py`. Where one test covers several modules on
+purpose, it stands in `TESTED_IN`; modules that hold only types and constants need none.
 """
 
 import ast
