@@ -94,6 +94,7 @@ def test_every_example_of_the_readme_works(tmp_path: Path) -> None:
             readme.wait_for_gateway(running, '"summary"')
 
 
-def test_every_block_of_the_readme_is_run_by_the_test_above(tmp_path: Path) -> None:
+def test_every_block_of_the_readme_is_run_by_a_test(tmp_path: Path) -> None:
+    """Those of kind `console` by test_on_cluster_first_pool."""
     kinds = [kind for kind, _ in Readme(tmp_path).blocks]
-    assert kinds == ["bash", "bash", "bash", "bash", "python", "yaml", "bash", "bash"]
+    assert kinds == ["bash", "bash", "bash", "bash", "python", "yaml", "bash", "console", "console", "bash"]
