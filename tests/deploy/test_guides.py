@@ -1,5 +1,6 @@
 """The installation and the guides on a cluster: applied as they are shipped, they answer as the pages say."""
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +9,10 @@ import pytest
 
 from deploy.generate import HERE
 from stellwerk.control.gateway.permissions import ROUTING
-from stellwerk.control.kube.permissions import PICKER
+from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.cluster.cluster import Cluster, running
 from tests.cluster.toolchain import missing
-from tests.kit.manifests import kustomized
+from tests.kit.manifests import FOREIGN, kustomized
 from tests.kit.processes import call
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -92,6 +93,25 @@ def test_the_picker_of_the_manifests_serves_its_pool(installed: Cluster) -> None
     installed.wait_for_deployment("llama-epp", "default")
 
 
+def test_the_account_for_monitoring_may_read_a_pickers_metrics_and_nobody_else(installed: Cluster) -> None:
+    installed.apply(*placed("servers", "default"))
+    monitoring = kustomized(HERE / "manifests" / "epp-monitoring")
+    installed.apply(*(each for each in monitoring if not each["apiVersion"].startswith(FOREIGN)))
+    installed.wait_for_deployment("llama-epp", "default")
+    address = installed.get("Service", "llama-epp", "default")["spec"]["clusterIP"]
+    token = installed.wait(
+        "its token", lambda: installed.get("Secret", "llama-epp-metrics", "default")["data"]["token"]
+    )
+
+    def asked(headers: dict[str, str]) -> int:
+        with installed.network():
+            return call(f"http://{address}:9090/metrics", headers=headers, timeout=10).status
+
+    bearer = {"authorization": f"Bearer {base64.b64decode(token).decode()}"}
+    installed.wait("metrics", lambda: asked(bearer) == 200)
+    assert asked({}) == 401
+
+
 def test_an_editor_of_models_reaches_nothing_else(installed: Cluster) -> None:
     """One whom the shipped role is bound to in one namespace."""
     user, group = "ada", "rbac.authorization.k8s.io"
@@ -129,17 +149,25 @@ def test_an_editor_of_models_reaches_nothing_else(installed: Cluster) -> None:
             assert not may(verb, of, kind), (verb, kind)
 
 
+def forbidden(event: dict[str, Any]) -> str:
+    """What was asked for without the right to, else empty. (A namespace that is going away says 403 too.)"""
+    decision = (event.get("annotations") or {}).get("authorization.k8s.io/decision")
+    return f"{event['verb']} {event['requestURI']}" if decision == "forbid" else ""
+
+
 def test_the_shipped_rights_are_enough_and_read_what_they_may(installed: Cluster) -> None:
     """Last, since it is about everything that our accounts asked for above."""
     found = list(installed.audit())
-    for account, grants in ((":stellwerk-system:stellwerk-controller", ROUTING), (":default:llama-epp", PICKER)):
+    for account, grants in (
+        (":stellwerk-system:stellwerk-controller", ROUTING),
+        (":default:llama-epp", PICKER + REVIEWS),
+    ):
         ours = [each for each in found if each["user"]["username"].endswith(account)]
-        refused = [each for each in ours if (each.get("responseStatus") or {}).get("code") == 403]
-        assert not refused, [(each["verb"], each["requestURI"]) for each in refused]
+        assert not [request for each in ours if (request := forbidden(each))]
         granted = {(rule.group, name, verb) for rule in grants for name in rule.resources for verb in rule.verbs}
         refs = [(each.get("objectRef") or {}, each["verb"]) for each in ours]
         used = {(ref.get("apiGroup", ""), ref.get("resource"), verb) for ref, verb in refs}
         assert granted <= used, account
     pods = [each for each in found if each["user"]["username"].endswith(":inference-stellwerk")]
     assert pods
-    assert not [each["requestURI"] for each in pods if (each.get("responseStatus") or {}).get("code") == 403]
+    assert not [request for each in pods if (request := forbidden(each))]
