@@ -204,7 +204,8 @@ class KubeClient:
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
-            "timeoutSeconds": str(max(1, round(seconds))),
+            # A server that sends no bookmarks ends a quiet watch before its silence looks like a fault.
+            "timeoutSeconds": str(max(1, round(min(seconds, 0.8 * self.limits.idle_seconds)))),
             "labelSelector": label_selector,
             "fieldSelector": field_selector,
         }
