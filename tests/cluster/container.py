@@ -72,7 +72,7 @@ class Container:
         folder.mkdir(parents=True, exist_ok=True)
         argv = [
             *("nsenter", f"--net=/run/netns/{self._sandbox.network}"),
-            *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL"),
+            *("unshare", "--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child=KILL"),
             *("sh", "-ec", self._script(folder), self.name, *arguments),
         ]
         self._process = subprocess.Popen(
@@ -103,6 +103,7 @@ class Container:
             f"mount -t overlay overlay -o lowerdir=/,upperdir={folder}/upper,workdir={folder}/work {root}",
             f"mount -t tmpfs tmpfs {root}/run",
             f"mount -t proc proc {root}/proc",
+            'echo "$HOSTNAME" > /proc/sys/kernel/hostname',
         ]
         tops = (each for each in sorted(os.listdir("/")) if each not in ("run", "proc"))
         lines += [f"mount --rbind /{each} {root}/{each}" for each in tops if os.path.ismount(f"/{each}")]
