@@ -1,5 +1,6 @@
 """Writes docs/cli.md from the commands' own help. `make docs`; a test fails when the page is out of date."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -34,4 +35,7 @@ def block(title: str, text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    if sys.argv[1:] == ["--print"]:
+        print(page(), end="")
+    else:
+        PAGE.write_text(page())
