@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stellwerk.demo.ports import free_block
 from tests.kit.processes import Child, call, free_port, wait_until
 
 pytestmark = pytest.mark.integration
@@ -24,7 +25,7 @@ class Readme:
         self.directory = directory
         self.ports = {port: str(free_port()) for port in ("8080", "9090")}
         # `sim --count 2` takes consecutive ports.
-        first = free_port()
+        first = free_block(2)
         self.ports |= {"8001": str(first), "8002": str(first + 1)}
         text = (ROOT / "README.md").read_text()
         self.blocks = [(kind, self.with_free_ports(code)) for kind, code in BLOCK.findall(text)]
@@ -72,13 +73,19 @@ class Readme:
             except OSError:
                 return False
 
-        wait_until(f"{model} in /v1/models", is_listed)
+        try:
+            wait_until(f"{model} in /v1/models", is_listed)
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}\n{child.log[-4000:]}") from None
 
 
 def test_every_example_of_the_readme_works(tmp_path: Path) -> None:
     readme = Readme(tmp_path)
     with ExitStack() as stack:
-        stack.enter_context(readme.background(readme.code("bash", "stellwerk sim")))
+        servers = stack.enter_context(readme.background(readme.code("bash", "stellwerk sim")))
+        wait_until(
+            "the simulated servers", lambda: _answers(servers, f"http://127.0.0.1:{readme.ports['8002']}/health")
+        )
         with readme.background(readme.code("bash", "--server http")) as running:
             readme.wait_for_gateway(running, "summary-v2")
             answers = readme.run(readme.code("bash", "/v1/chat/completions"))
@@ -92,6 +99,14 @@ def test_every_example_of_the_readme_works(tmp_path: Path) -> None:
         readme.run(validate)
         with readme.background(run) as running:
             readme.wait_for_gateway(running, '"summary"')
+
+
+def _answers(child: Child, url: str) -> bool:
+    child.expect_alive()
+    try:
+        return call(url, timeout=2).status == 200
+    except OSError:
+        return False
 
 
 def test_every_block_of_the_readme_is_run_by_a_test(tmp_path: Path) -> None:
