@@ -21,7 +21,7 @@ from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config, OwnGateway
 from stellwerk.control.envoy.document import Document
 from stellwerk.control.envoy.resources import Resources
-from stellwerk.control.envoy.route_mode.clusters import gateway_clusters
+from stellwerk.control.envoy.route_mode.clusters import gateway_clusters, gateway_members
 from stellwerk.control.envoy.route_mode.resources import gateway_resources
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.control.gateway.backend import BodyMode
@@ -29,14 +29,17 @@ from stellwerk.control.gateway.plan import GatewayPlan, plan
 from stellwerk.control.gateway.ports import container_ports
 from stellwerk.control.gateway.world import World
 from stellwerk.control.kube.resource import POOLS, Key
-from stellwerk.edge import extproc, log, preflight
+from stellwerk.edge import discovery, extproc, log, preflight
+from stellwerk.edge.discovery import EndpointDiscovery
 from stellwerk.edge.envoy import EnvoyFiles
 from stellwerk.edge.grpc.server import GrpcServer
+from stellwerk.edge.grpc.service import Service
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.gateway_world import GatewayWorld
 from stellwerk.edge.kube.source import KubeSource, Scope
 from stellwerk.edge.objects.world import WorldFiles
 from stellwerk.model.catalog import Catalog
+from stellwerk.telemetry.render import Family
 
 MAX_HELD_SECONDS = 3.0
 """So long a new plan waits for the Pods of its pools."""
@@ -193,9 +196,14 @@ class RoutedPicker(Picker):
     ) -> None:
         super().__init__(config, settings, router, self._show, remarks)
         self._router, self._write, self._envoy = router, write, envoy
-        self._clusters: dict[str, Document] = {}
-        """What Envoy has, by name."""
+        self._written: tuple[GatewayPlan | None, dict[str, Document]] | None = None
+        """What Envoy's files were made from."""
         self._writing = threading.Lock()
+        self._discovery = EndpointDiscovery()
+
+    def services(self) -> dict[str, Service]:
+        """Also who is in the clusters."""
+        return {**super().services(), discovery.PATH: self._discovery}
 
     async def roll_out(self) -> None:
         """First the picker learns of new pools, then Envoy of everything, then both forget what is gone."""
@@ -205,15 +213,17 @@ class RoutedPicker(Picker):
             old, new, picker = self._catalog, self.adapted(self._wanted.catalog), self._wanted.picker
             if new.pools.keys() - old.pools.keys():
                 self.configure(msgspec.structs.replace(new, pools={**new.pools, **old.pools}), picker)
-            planned, wanted = self._router.planned, self._wanted_clusters(new)
-            leaving = self._clusters.keys() - wanted.keys()
+            planned, wanted = self._router.planned, self._tell_members(new)
+            present = self._written[1] if self._written is not None else {}
+            leaving = present.keys() - wanted.keys()
             # On a thread: with hundreds of routes it takes longer than a request should wait.
-            await asyncio.to_thread(self._tell_envoy, planned, {**self._clusters, **wanted})
+            await asyncio.to_thread(self._write_files, planned, {**present, **wanted})
             if leaving or new.pools.keys() != old.pools.keys():
                 await asyncio.sleep(self._settle_seconds)
             self.configure(new, picker)
             if leaving:
-                await asyncio.to_thread(self._tell_envoy, planned, wanted)
+                await asyncio.to_thread(self._write_files, planned, wanted)
+                self._discovery.forget(leaving)
 
     def learn_models(self) -> None:
         """Routes choose pools: Envoy need not know models."""
@@ -225,20 +235,39 @@ class RoutedPicker(Picker):
         draining = ("draining",) if self._is_draining else ()
         return (*starting, *draining, *self._router.unready())
 
+    def families(self) -> Iterator[Family]:
+        """Also of what Envoy was told about endpoints."""
+        yield from super().families()
+        told = (("taken",), self._discovery.sent - self._discovery.rejected), (("rejected",), self._discovery.rejected)
+        yield Family(
+            "stellwerk_endpoint_updates_total",
+            "counter",
+            "Clusters whose endpoints Envoy was told, by whether it took them.",
+            ("result",),
+            told,
+        )
+
     def _show(self, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
         """When the picker has begun to listen."""
-        self._tell_envoy(self._router.planned, self._wanted_clusters(catalog))
+        wanted = self._tell_members(catalog)
+        self._write_files(self._router.planned, wanted)
 
-    def _wanted_clusters(self, catalog: Catalog) -> dict[str, Document]:
-        """`catalog` has the own pools, the router those of foreign pickers too."""
-        whole = msgspec.structs.replace(catalog, pools={**self._router.catalog.pools, **catalog.pools})
-        return {each["name"]: each for each in gateway_clusters(self._router.planned, whole, self._envoy)}
+    def _tell_members(self, own: Catalog) -> dict[str, Document]:
+        """Who is in each cluster; returns the clusters themselves. `own` has the pools that this picker serves, the
+        router those of foreign pickers too."""
+        planned, pools = self._router.planned, {**self._router.catalog.pools, **own.pools}
+        whole = msgspec.structs.replace(own, pools=pools)
+        self._discovery.tell(gateway_members(planned, whole))
+        return {each["name"]: each for each in gateway_clusters(planned, whole, self._envoy)}
 
-    def _tell_envoy(self, planned: GatewayPlan | None, clusters: dict[str, Document]) -> None:
-        ports = container_ports(each.checked.listener.port for each in planned.listeners) if planned else {}
+    def _write_files(self, planned: GatewayPlan | None, clusters: dict[str, Document]) -> None:
+        """Nothing to do where only endpoints are different."""
         with self._writing:
+            if self._written is not None and self._written[0] is planned and self._written[1] == clusters:
+                return
+            ports = container_ports(each.checked.listener.port for each in planned.listeners) if planned else {}
             self._write(gateway_resources(planned, clusters.values(), self._envoy, ports))
-            self._clusters = clusters
+            self._written = planned, clusters
 
 
 def run_routed(config: Config) -> int:

@@ -42,7 +42,6 @@ def test_a_rolling_restart_of_two_gateway_pods_fails_no_request(cluster: Cluster
     expect_no_failure(seen)
 
 
-@pytest.mark.xfail(reason="a few requests get 503 whenever the endpoints of a pool's own picker change", strict=False)
 def test_a_rolling_restart_of_two_pickers_fails_no_request(cluster: Cluster) -> None:
     """The manifests of `stellwerk epp` are for namespace default."""
     namespace, picker = "default", str(ROOT / "deploy/manifests/epp")

@@ -1,33 +1,36 @@
-"""Pools as Envoy sees them: one cluster per pool, with its endpoints in it.
+"""Pools as Envoy sees them: one cluster per pool.
 
 The picker's list decides which endpoint serves, and in which order others are tried; the cluster's own policy decides
 only while the picker is silent. A pick outside the pool cannot leave it: Envoy takes a member instead.
 
-Endpoints do not come by files of their own (EDS): Envoy takes one inotify instance per watched file, the kernel grants
-a user 128 of them, and an Envoy that gets none aborts. A changed pool is a changed cluster, which Envoy swaps without
-touching what runs.
+Endpoints stand in the cluster where they seldom change (`listed`), or are told by the picker as they come and go
+(`discovered`); never in files of their own: Envoy takes one inotify instance per watched file, the kernel grants a user
+128 of them, and an Envoy that gets none aborts.
 """
+
+from collections.abc import Iterable
 
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import DESTINATION_HEADER
-from stellwerk.control.envoy.picker import LB_NAMESPACE, http_options, no_circuit_breakers
+from stellwerk.control.envoy.picker import CLUSTER, LB_NAMESPACE, http_options, no_circuit_breakers
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.catalog import Pool
 
 H2C = "kubernetes.io/h2c"
 
+Address = tuple[str, int]
+"""IP address and port."""
 
-def cluster(pool: Pool, settings: EnvoySettings) -> Document:
-    """The cluster named like the pool."""
+
+def cluster(pool: Pool, settings: EnvoySettings, members: Document) -> Document:
+    """The cluster named like the pool. `members`: by `listed` or `discovered`."""
     if pool.app_protocol == H2C:
         protocol: Document = {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}}
     else:
         protocol = {"http_protocol_options": {}}
     return typed(
         "envoy.config.cluster.v3.Cluster",
-        name=pool.name,
-        type="STATIC",
-        load_assignment={"cluster_name": pool.name, "endpoints": [{"lb_endpoints": members(pool)}]},
+        **members,
         connect_timeout=seconds(settings.connect_seconds),
         typed_extension_protocol_options=http_options(
             {"explicit_http_config": protocol}, {"idle_timeout": seconds(settings.keep_alive_seconds)}
@@ -37,12 +40,34 @@ def cluster(pool: Pool, settings: EnvoySettings) -> Document:
     )
 
 
-def members(pool: Pool) -> list[Document]:
-    """The pool's endpoints, each address once, in a stable order."""
-    addresses = sorted({(each.host, each.port) for each in pool.endpoints})
-    return [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in addresses
+def addresses(pool: Pool) -> tuple[Address, ...]:
+    """Of the pool's endpoints, each once, in a stable order."""
+    return tuple(sorted({(each.host, each.port) for each in pool.endpoints}))
+
+
+def listed(name: str, members: Iterable[Address]) -> Document:
+    """A cluster's name and the addresses that are in it."""
+    endpoints = [
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in members
     ]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def discovered(name: str) -> Document:
+    """A cluster's name, and that the picker tells who is in it (EDS): a change touches nothing but those who come and
+    go. While the picker is away Envoy keeps what it was told last."""
+    backoff = {"base_interval": "0.1s", "max_interval": "1s"}
+    service = {"envoy_grpc": {"cluster_name": CLUSTER, "retry_policy": {"retry_back_off": backoff}}}
+    source = {
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "5s",
+        "api_config_source": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [service]},
+    }
+    return {"name": name, "type": "EDS", "eds_cluster_config": {"eds_config": source}}
 
 
 def _override_host() -> Document:

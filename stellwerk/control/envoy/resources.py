@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from stellwerk.control.envoy.bootstrap import bootstrap
-from stellwerk.control.envoy.clusters import cluster
+from stellwerk.control.envoy.clusters import addresses, cluster, listed
 from stellwerk.control.envoy.document import Document, versioned
 from stellwerk.control.envoy.listener import STAT_PREFIX, listener
 from stellwerk.control.envoy.routes import NOTHING_SERVED, ROUTES, route_configuration
@@ -37,7 +37,7 @@ def resources(
     which pool a request belongs while the picker is silent.
     """
     paths = settings.paths
-    pools = [cluster(catalog.pools[name], settings) for name in sorted(catalog.pools)]
+    pools = [cluster(pool, settings, listed(name, addresses(pool))) for name, pool in sorted(catalog.pools.items())]
     files = {
         paths.clusters: versioned(*pools),
         paths.routes: versioned(route_configuration(catalog, settings, served)),

@@ -4,6 +4,7 @@ What cannot be resolved is a value with the reason that the object's status tell
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from enum import Enum
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from stellwerk.control.gateway.kinds import (
     ObjectRef,
     Service,
     ServicePort,
+    SliceEndpoint,
 )
 from stellwerk.control.gateway.world import World
 from stellwerk.model.catalog import FailureMode
@@ -202,21 +204,25 @@ class Backends:
         return ForeignPicker(name, port.port, port.app_protocol != H2C, mode, self._addresses(name, port))
 
     def _addresses(self, service: str, port: ServicePort) -> tuple[tuple[str, int], ...]:
-        """Where ready Pods serve this port."""
+        """Where ready Pods serve this port; without any, those that are being deleted and still serve (as kube-proxy
+        has it, KEP-1669)."""
         key = (service, port.name)
         if key not in self._known:
-            self._known[key] = self._ready(service, port)
+            ready, serving = set[tuple[str, int]](), set[tuple[str, int]]()
+            for each, number in self._endpoints(service, port.name):
+                hosts = [host for text in each.addresses[:1] if (host := literal(text)) and is_reachable(host)]
+                found = ready if each.conditions.ready is not False else serving
+                found |= {(host, number) for host in hosts}
+            self._known[key] = tuple(sorted(ready or serving))
         return self._known[key]
 
-    def _ready(self, service: str, port: ServicePort) -> tuple[tuple[str, int], ...]:
-        found = set()
+    def _endpoints(self, service: str, port: str) -> Iterator[tuple[SliceEndpoint, int]]:
+        """Those that may get something, with the number that the port has there."""
         for each in self._slices.get(service, ()):
-            numbers = [one.port for one in each.ports or () if (one.name or "") == port.name and one.port is not None]
+            numbers = [one.port for one in each.ports or () if (one.name or "") == port and one.port is not None]
             for endpoint in each.endpoints or ():
-                if endpoint.conditions.ready is not False and numbers:
-                    hosts = [host for text in endpoint.addresses[:1] if (host := literal(text)) and is_reachable(host)]
-                    found |= {(host, number) for host in hosts for number in numbers}
-        return tuple(sorted(found))
+                if endpoint.conditions.ready is not False or endpoint.conditions.serving:
+                    yield from ((endpoint, number) for number in numbers)
 
 
 def body_mode(pool: InferencePool, otherwise: BodyMode = BodyMode.DUPLEX) -> BodyMode | Unresolved:

@@ -39,14 +39,22 @@ def deployment(value: Object) -> Object:
 
 
 def endpoint_slice(value: Object) -> Object:
-    """Where a Service leads to: ready addresses and ports."""
+    """Where a Service leads to: addresses that are ready, or still serve, and ports."""
     endpoints = [
-        {"addresses": each.get("addresses") or (), "conditions": {"ready": True}}
+        {"addresses": each.get("addresses") or (), "conditions": conditions}
         for each in value.get("endpoints") or ()
-        if (each.get("conditions") or {}).get("ready") is not False
+        if (conditions := _conditions(each)) is not None
     ]
     ports = [{name: port[name] for name in ("name", "port") if name in port} for port in value.get("ports") or ()]
     return {**_head(value), "metadata": _metadata(value, "labels"), "endpoints": endpoints, "ports": ports}
+
+
+def _conditions(endpoint: Object) -> dict[str, bool] | None:
+    """None: it gets nothing."""
+    said = endpoint.get("conditions") or {}
+    if said.get("ready") is not False:
+        return {"ready": True}
+    return {"ready": False, "serving": True} if said.get("serving") else None
 
 
 def secret(value: Object) -> Object:

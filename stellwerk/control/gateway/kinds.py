@@ -376,9 +376,11 @@ class Service(Item, frozen=True, kw_only=True):
 
 
 class SliceConditions(Trimmed, frozen=True):
-    """Not said means ready."""
+    """Not said means ready, and serving as it is ready."""
 
     ready: bool | None = None
+    serving: bool | None = None
+    """Ready, were it not for its end: a Pod that is being deleted and still answers."""
 
 
 class SliceEndpoint(Trimmed, frozen=True):

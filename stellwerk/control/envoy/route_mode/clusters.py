@@ -1,10 +1,10 @@
-"""Clusters of a Gateway: its pools, its Services, and the pickers that pools name.
+"""Clusters of a Gateway, and who is in them: its pools, its Services, and the pickers that pools name.
 
-Addresses stand in them, for the reason that pools' do (`envoy.clusters`).
+Pods come and go all the time, so the gateway's own picker tells Envoy of them: a cluster that is replaced instead would
+lose its idle connections, and a picker's its calls, each with a request that waits for it.
 """
 
-from collections.abc import Iterable
-
+from stellwerk.control.envoy.clusters import Address, addresses, discovered
 from stellwerk.control.envoy.clusters import cluster as pool_cluster
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.picker import http_options, no_circuit_breakers
@@ -28,16 +28,27 @@ _MAX_STREAM_SECONDS = 6 * 3600.0
 
 
 def gateway_clusters(planned: GatewayPlan | None, catalog: Catalog, settings: EnvoySettings) -> list[Document]:
-    """All clusters of a plan, in a fixed order. A pool that the catalog does not know yet has no endpoints."""
+    """All clusters of a plan, in a fixed order."""
     if planned is None:
         return []
     pools = [catalog.pools.get(name, Pool(name)) for name in sorted(planned.pools)]
     services = [each for each in planned.targets if isinstance(each, Target)]
     return [
-        *(pool_cluster(each, settings) for each in pools),
+        *(pool_cluster(each, settings, discovered(each.name)) for each in pools),
         *(_service_cluster(each, settings) for each in services),
         *(_picker_cluster(each, each.cluster in _watched(planned), settings) for each in planned.pickers),
     ]
+
+
+def gateway_members(planned: GatewayPlan | None, catalog: Catalog) -> dict[str, tuple[Address, ...]]:
+    """Who is in each cluster of a plan. A pool that the catalog does not know yet has no endpoints."""
+    if planned is None:
+        return {}
+    return {
+        **{name: addresses(catalog.pools.get(name, Pool(name))) for name in planned.pools},
+        **{each.cluster: each.addresses for each in planned.targets if isinstance(each, Target)},
+        **{each.cluster: each.addresses for each in planned.pickers},
+    }
 
 
 def _watched(planned: GatewayPlan) -> set[str]:
@@ -50,7 +61,7 @@ def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
     protocol: Document = {"http2_protocol_options": {}} if target.is_http2 else {"http_protocol_options": {}}
     return typed(
         "envoy.config.cluster.v3.Cluster",
-        **_static(target.cluster, target.addresses),
+        **discovered(target.cluster),
         connect_timeout=seconds(settings.connect_seconds),
         lb_policy="LEAST_REQUEST",
         typed_extension_protocol_options=http_options(
@@ -69,7 +80,7 @@ def _picker_cluster(picker: ForeignPicker, is_watched: bool, settings: EnvoySett
     http2 = {"max_concurrent_streams": 2147483647}
     document = typed(
         "envoy.config.cluster.v3.Cluster",
-        **_static(picker.cluster, picker.addresses),
+        **discovered(picker.cluster),
         connect_timeout=seconds(settings.connect_seconds),
         typed_extension_protocol_options=http_options(
             {"explicit_http_config": {"http2_protocol_options": http2}},
@@ -82,6 +93,8 @@ def _picker_cluster(picker: ForeignPicker, is_watched: bool, settings: EnvoySett
     )
     if is_watched:
         document["health_checks"] = [_CONNECTS]
+        # Whoever left the Service gets no more calls, even while it still answers.
+        document["ignore_health_on_host_removal"] = True
     if picker.is_secure:
         document["transport_socket"] = extension(
             "envoy.transport_sockets.tls",
@@ -89,14 +102,3 @@ def _picker_cluster(picker: ForeignPicker, is_watched: bool, settings: EnvoySett
             common_tls_context={"alpn_protocols": ["h2"]},
         )
     return document
-
-
-def _static(name: str, addresses: Iterable[tuple[str, int]]) -> Document:
-    members = [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in addresses
-    ]
-    return {
-        "name": name,
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": members}]},
-    }

@@ -22,6 +22,15 @@ SERVED_HEADER = "x-stellwerk-served"
 """Only between two parts of Envoy: who served, on its way from the router to the picker."""
 SERVED_KEY = "x-gateway-destination-endpoint-served"
 
+_PREVIOUS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+_ANOTHER_REPLICA: Document = {
+    "retry_on": "connect-failure,refused-stream,reset",
+    "num_retries": 2,
+    "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", _PREVIOUS)],
+    "host_selection_retry_max_attempts": 3,
+    "retry_back_off": {"base_interval": "0.025s"},
+}
+"""A picker that goes away before it has said anything: the next one is asked."""
 _FILTER = "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
 _PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
 
@@ -57,7 +66,8 @@ def turned_on(target: AnyTarget, settings: EnvoySettings) -> Document:
 
 
 def _foreign(picker: ForeignPicker, is_open: bool, settings: EnvoySettings) -> Document:
-    service = {"envoy_grpc": {"cluster_name": picker.cluster, "authority": picker.authority}}
+    called = {"cluster_name": picker.cluster, "authority": picker.authority}
+    service = {"envoy_grpc": called, "retry_policy": _ANOTHER_REPLICA}
     asked = {FOREIGN_PICKERS[picker.mode]: _overrides(grpc_service=service, failure_mode_allow=is_open)}
     return asked if picker.mode is BodyMode.DUPLEX else {**_buffer(settings), **asked}
 
