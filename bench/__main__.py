@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from bench import controller, request_path, scheduling, scraping
+from bench import controller, pods, request_path, scheduling, scraping
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
@@ -36,6 +36,7 @@ def main() -> None:
         "### Scheduling\n\n" + scheduling.table(scheduling.run()),
         "### Scraping\n\n" + scraping.table(scraping.run()),
         "### Controller in a cluster\n\n" + controller.table(controller.run()),
+        "### Pods in a cluster\n\n" + pods.table(pods.run()),
         "### Request path\n\n" + request_path.table(request_path.run(arguments.seconds)),
     ]
     text = "\n\n".join(sections)

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from bench.cpu import CpuMeter
+from bench.cpu import CpuMeter, resident_bytes
 from stellwerk.control.crds import definitions
 from tests.cluster.api import Api, Document
 from tests.cluster.toolchain import programs_directory
@@ -74,7 +74,7 @@ def _measure(server: ApiServer, state: Path, seconds: float) -> list[Result]:
                     count += 1
                 time.sleep(max(0.0, started + count / CHANGES_PER_SECOND - time.monotonic()) if work else 0.5)
             took = time.monotonic() - started
-            return Result(load, count / took, meter.used(pid) / took, _memory(pid))
+            return Result(load, count / took, meter.used(pid) / took, resident_bytes(pid))
 
         idle = measured("nothing changes", None)
         pods = measured(f"Pods ({PODS:,})", lambda count: _change_pod(server.api, count))
@@ -161,11 +161,6 @@ class Delays:
         edited = self._edited.pop((value["metadata"]["name"], generation), None)
         if edited is not None:
             self.seconds.append(time.monotonic() - edited)
-
-
-def _memory(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 def table(results: list[Result]) -> str:

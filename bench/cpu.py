@@ -1,4 +1,4 @@
-"""CPU time of processes, from the scheduler's own nanosecond counters."""
+"""CPU time and memory of processes, as the kernel counts them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +10,12 @@ def cpu_seconds(pid: int) -> float:
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of `pid` that is in RAM (proc(5), VmRSS)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 class CpuMeter:
