@@ -32,7 +32,7 @@ from stellwerk.telemetry.render import Family, counter, gauge
 
 HEALTH_SERVICES = ("", "liveness", "readiness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor")
 """Names under which health is asked for: by Envoy, by upstream's charts, by the conformance fixtures."""
-STANDING = frozenset({accesslog.PATH, discovery.PATH, WATCH})
+STANDING = frozenset({accesslog.PATH, *discovery.PATHS, WATCH})
 """Calls that the peer never ends by itself; a drain does not wait for them."""
 ENVOY_SETTLE_SECONDS = 0.5
 """Envoy notices a renamed file at once and takes some ten milliseconds to act on it."""

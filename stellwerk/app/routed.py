@@ -30,7 +30,6 @@ from stellwerk.control.gateway.ports import container_ports
 from stellwerk.control.gateway.world import World
 from stellwerk.control.kube.resource import POOLS, Key
 from stellwerk.edge import discovery, extproc, log, preflight
-from stellwerk.edge.discovery import EndpointDiscovery
 from stellwerk.edge.envoy import EnvoyFiles
 from stellwerk.edge.grpc.server import GrpcServer
 from stellwerk.edge.grpc.service import Service
@@ -199,11 +198,12 @@ class RoutedPicker(Picker):
         self._written: tuple[GatewayPlan | None, dict[str, Document]] | None = None
         """What Envoy's files were made from."""
         self._writing = threading.Lock()
-        self._discovery = EndpointDiscovery()
+        self._endpoints, self._secrets = discovery.endpoints(), discovery.secrets()
 
     def services(self) -> dict[str, Service]:
-        """Also who is in the clusters."""
-        return {**super().services(), discovery.PATH: self._discovery}
+        """Also who is in the clusters, and certificates."""
+        endpoints, secrets = self._endpoints, self._secrets
+        return {**super().services(), discovery.ENDPOINTS_PATH: endpoints, discovery.SECRETS_PATH: secrets}
 
     async def roll_out(self) -> None:
         """First the picker learns of new pools, then Envoy of everything, then both forget what is gone."""
@@ -213,7 +213,7 @@ class RoutedPicker(Picker):
             old, new, picker = self._catalog, self.adapted(self._wanted.catalog), self._wanted.picker
             if new.pools.keys() - old.pools.keys():
                 self.configure(msgspec.structs.replace(new, pools={**new.pools, **old.pools}), picker)
-            planned, wanted = self._router.planned, self._tell_members(new)
+            planned, wanted = self._router.planned, self._tell_envoy(new)
             present = self._written[1] if self._written is not None else {}
             leaving = present.keys() - wanted.keys()
             # On a thread: with hundreds of routes it takes longer than a request should wait.
@@ -223,7 +223,8 @@ class RoutedPicker(Picker):
             self.configure(new, picker)
             if leaving:
                 await asyncio.to_thread(self._write_files, planned, wanted)
-                self._discovery.forget(leaving)
+                self._endpoints.forget(leaving)
+            self._secrets.keep(_certificates(planned))
 
     def learn_models(self) -> None:
         """Routes choose pools: Envoy need not know models."""
@@ -236,28 +237,31 @@ class RoutedPicker(Picker):
         return (*starting, *draining, *self._router.unready())
 
     def families(self) -> Iterator[Family]:
-        """Also of what Envoy was told about endpoints."""
+        """Also of what Envoy was told."""
         yield from super().families()
-        told = (("taken",), self._discovery.sent - self._discovery.rejected), (("rejected",), self._discovery.rejected)
+        sent = {"endpoints": self._endpoints.sent, "certificates": self._secrets.sent}
+        rejected = {"endpoints": self._endpoints.rejected, "certificates": self._secrets.rejected}
+        rows = [((kind, "taken"), count - rejected[kind]) for kind, count in sent.items()]
+        rows += [((kind, "rejected"), count) for kind, count in rejected.items()]
         yield Family(
-            "stellwerk_endpoint_updates_total",
+            "stellwerk_envoy_updates_total",
             "counter",
-            "Clusters whose endpoints Envoy was told, by whether it took them.",
-            ("result",),
-            told,
+            "Clusters whose endpoints, and certificates, that Envoy was told, by whether it took them.",
+            ("kind", "result"),
+            rows,
         )
 
     def _show(self, catalog: Catalog, served: Mapping[str, tuple[str, ...]]) -> None:
         """When the picker has begun to listen."""
-        wanted = self._tell_members(catalog)
-        self._write_files(self._router.planned, wanted)
+        self._write_files(self._router.planned, self._tell_envoy(catalog))
 
-    def _tell_members(self, own: Catalog) -> dict[str, Document]:
-        """Who is in each cluster; returns the clusters themselves. `own` has the pools that this picker serves, the
-        router those of foreign pickers too."""
+    def _tell_envoy(self, own: Catalog) -> dict[str, Document]:
+        """Who is in each cluster, and certificates; returns the clusters themselves. `own` has the pools that this
+        picker serves, the router those of foreign pickers too."""
         planned, pools = self._router.planned, {**self._router.catalog.pools, **own.pools}
         whole = msgspec.structs.replace(own, pools=pools)
-        self._discovery.tell(gateway_members(planned, whole))
+        self._endpoints.tell(gateway_members(planned, whole))
+        self._secrets.tell(_certificates(planned))
         return {each["name"]: each for each in gateway_clusters(planned, whole, self._envoy)}
 
     def _write_files(self, planned: GatewayPlan | None, clusters: dict[str, Document]) -> None:
@@ -268,6 +272,11 @@ class RoutedPicker(Picker):
             ports = container_ports(each.checked.listener.port for each in planned.listeners) if planned else {}
             self._write(gateway_resources(planned, clusters.values(), self._envoy, ports))
             self._written = planned, clusters
+
+
+def _certificates(planned: GatewayPlan | None) -> dict[str, discovery.Pair]:
+    """By name of the Secret."""
+    return {each.secret: (each.chain, each.key) for each in planned.certificates} if planned is not None else {}
 
 
 def run_routed(config: Config) -> int:

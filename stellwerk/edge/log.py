@@ -15,7 +15,7 @@ ALLOWED_FIELDS = frozenset(
     """
     address admin attempt bytes cause child code column component config connections count dropped
     duration_seconds endpoint endpoints error exit_status fairness_id file flags generation host kind limit
-    lease line listen model models name namespace object objects output_tokens path peer phase pid pool pools port
+    lease line listen model models name names namespace object objects output_tokens path peer phase pid pool pools port
     priority problem problems process prompt_tokens reason reasons remedy request_id resource seconds server
     servers service signal size_bytes socket source status stream streams target_model ticket timeout_seconds
     trace_id ttft_seconds uid url version

@@ -12,14 +12,12 @@ from collections.abc import Iterable
 
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import DESTINATION_HEADER
-from stellwerk.control.envoy.picker import CLUSTER, LB_NAMESPACE, http_options, no_circuit_breakers
+from stellwerk.control.envoy.picker import LB_NAMESPACE, asks_picker, http_options, no_circuit_breakers
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.catalog import Pool
+from stellwerk.model.members import Address
 
 H2C = "kubernetes.io/h2c"
-
-Address = tuple[str, int]
-"""IP address and port."""
 
 
 def cluster(pool: Pool, settings: EnvoySettings, members: Document) -> Document:
@@ -59,15 +57,8 @@ def listed(name: str, members: Iterable[Address]) -> Document:
 
 def discovered(name: str) -> Document:
     """A cluster's name, and that the picker tells who is in it (EDS): a change touches nothing but those who come and
-    go. While the picker is away Envoy keeps what it was told last."""
-    backoff = {"base_interval": "0.1s", "max_interval": "1s"}
-    service = {"envoy_grpc": {"cluster_name": CLUSTER, "retry_policy": {"retry_back_off": backoff}}}
-    source = {
-        "resource_api_version": "V3",
-        "initial_fetch_timeout": "5s",
-        "api_config_source": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [service]},
-    }
-    return {"name": name, "type": "EDS", "eds_cluster_config": {"eds_config": source}}
+    go."""
+    return {"name": name, "type": "EDS", "eds_cluster_config": {"eds_config": asks_picker()}}
 
 
 def _override_host() -> Document:

@@ -71,7 +71,7 @@ def picker_cluster(settings: EnvoySettings) -> Document:
             {"max_stream_duration": seconds(_MAX_STREAM_SECONDS)},
         ),
         "circuit_breakers": no_circuit_breakers(),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": picker_balancing(),
         "health_checks": [
             {
                 "timeout": seconds(settings.message_seconds),
@@ -117,6 +117,24 @@ _USAGE_KEYS = (usage.PROMPT, usage.CACHED, usage.OUTPUT)
 
 def _metadata(namespace: str, key: str) -> Document:
     return {"kind": {"request": {}}, "metadata_key": {"key": namespace, "path": [{"key": key}]}}
+
+
+def asks_picker() -> Document:
+    """A source of configuration: the picker, over the socket that it shares with Envoy. While it is away Envoy keeps
+    what it was told last."""
+    backoff = {"base_interval": "0.1s", "max_interval": "1s"}
+    service = {"envoy_grpc": {"cluster_name": CLUSTER, "retry_policy": {"retry_back_off": backoff}}}
+    return {
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "5s",
+        "api_config_source": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [service]},
+    }
+
+
+def picker_balancing() -> Document:
+    """`common_lb_config` where only whoever answers may be asked. News of health takes effect at once: Envoy's default
+    keeps what comes within a second of a change, so that a picker that has just come would be missing so long."""
+    return {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"}
 
 
 def http_options(protocol: Document, common: Document) -> Document:

@@ -61,6 +61,8 @@ class EnvoySettings(Struct, frozen=True):
     """The longest answer that the picker may ask to see whole."""
     message_seconds: float = 2.0
     """How long a silent picker is waited for."""
+    foreign_picker_seconds: float = 60.0
+    """How long a picker of somebody else may think about a request that was sent to it whole: it may have queues."""
     max_override_seconds: float = 120.0
     """The longest wait that the picker may ask for."""
     upstream_idle_seconds: float = 600.0

@@ -22,6 +22,7 @@ from stellwerk.control.gateway.kinds import (
 )
 from stellwerk.control.gateway.world import World
 from stellwerk.model.catalog import FailureMode
+from stellwerk.model.members import Address, Members
 
 SERVICE_NAME = "kubernetes.io/service-name"
 BODY_MODE = "stellwerk.dev/picker-body-mode"
@@ -51,12 +52,12 @@ class Unresolved(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """A port of a Service, with the addresses that serve it now."""
+    """A port of a Service, and who serves it now."""
 
     service: str
     port: int
     is_http2: bool
-    addresses: tuple[tuple[str, int], ...]
+    members: Members
 
     @property
     def cluster(self) -> str:
@@ -71,7 +72,7 @@ class ForeignPicker(Struct, frozen=True):
     port: int
     is_secure: bool
     mode: BodyMode
-    addresses: tuple[tuple[str, int], ...]
+    members: Members
 
     @property
     def cluster(self) -> str:
@@ -130,8 +131,8 @@ class Backends:
         self._world = world
         self._grants = grants
         self._body_mode = body_mode
-        self._known: dict[tuple[str, str], tuple[tuple[str, int], ...]] = {}
-        """Addresses by Service and name of the port."""
+        self._known: dict[tuple[str, str], Members] = {}
+        """By Service and name of the port."""
         self._slices: defaultdict[str, list[EndpointSlice]] = defaultdict(list)
         for each in world.slices.values():
             service = each.metadata.labels.get(SERVICE_NAME)
@@ -169,7 +170,7 @@ class Backends:
         if port.app_protocol in _UNSUPPORTED_PROTOCOLS:
             message = f"port {port.port} of Service {name} speaks {port.app_protocol}, which is not supported"
             return Unresolved("UnsupportedProtocol", message)
-        return Target(name, port.port, port.app_protocol == H2C, self._addresses(name, port))
+        return Target(name, port.port, port.app_protocol == H2C, self._members(name, port))
 
     def _pool(self, name: str) -> PoolTarget | Unresolved:
         pool = self._world.pools.get(name)
@@ -201,19 +202,18 @@ class Backends:
         mode = body_mode(pool, self._body_mode)
         if isinstance(mode, Unresolved):
             return mode
-        return ForeignPicker(name, port.port, port.app_protocol != H2C, mode, self._addresses(name, port))
+        return ForeignPicker(name, port.port, port.app_protocol != H2C, mode, self._members(name, port))
 
-    def _addresses(self, service: str, port: ServicePort) -> tuple[tuple[str, int], ...]:
-        """Where ready Pods serve this port; without any, those that are being deleted and still serve (as kube-proxy
-        has it, KEP-1669)."""
+    def _members(self, service: str, port: ServicePort) -> Members:
+        """Who serves this port: ready Pods, and those that are being deleted and still serve (KEP-1672)."""
         key = (service, port.name)
         if key not in self._known:
-            ready, serving = set[tuple[str, int]](), set[tuple[str, int]]()
+            ready, leaving = set[Address](), set[Address]()
             for each, number in self._endpoints(service, port.name):
                 hosts = [host for text in each.addresses[:1] if (host := literal(text)) and is_reachable(host)]
-                found = ready if each.conditions.ready is not False else serving
+                found = ready if each.conditions.ready is not False else leaving
                 found |= {(host, number) for host in hosts}
-            self._known[key] = tuple(sorted(ready or serving))
+            self._known[key] = Members(tuple(sorted(ready)), tuple(sorted(leaving - ready)))
         return self._known[key]
 
     def _endpoints(self, service: str, port: str) -> Iterator[tuple[SliceEndpoint, int]]:

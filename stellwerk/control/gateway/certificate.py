@@ -20,16 +20,6 @@ class Certificate(Struct, frozen=True):
     chain: bytes
     key: bytes
 
-    @property
-    def chain_base64(self) -> str:
-        """As JSON carries bytes."""
-        return base64.b64encode(self.chain).decode()
-
-    @property
-    def key_base64(self) -> str:
-        """As JSON carries bytes."""
-        return base64.b64encode(self.key).decode()
-
     def __repr__(self) -> str:
         return f"Certificate({self.secret})"
 

@@ -43,3 +43,12 @@ def test_of_a_deployments_status_only_what_is_ready_is_kept() -> None:
     value = {"metadata": {"name": "d"}, "spec": {}, "status": {"readyReplicas": 2, "conditions": [1]}}
     assert kept.deployment(value)["status"] == {"readyReplicas": 2}
     assert "status" not in kept.deployment({"metadata": {"name": "d"}, "status": {"replicas": 1}})
+
+
+def test_of_a_slice_those_are_kept_that_get_or_may_get_something() -> None:
+    conditions = [None, {"ready": True}, {"ready": False}, {"ready": False, "serving": True, "terminating": True}]
+    endpoints = [{"addresses": [f"10.0.0.{n}"], "conditions": each} for n, each in enumerate(conditions)]
+    value = {"metadata": {"name": "s", "namespace": "n"}, "endpoints": endpoints, "ports": [{"port": 80}]}
+    found = kept.endpoint_slice(value)["endpoints"]
+    assert [each["addresses"] for each in found] == [["10.0.0.0"], ["10.0.0.1"], ["10.0.0.3"]]
+    assert found[2]["conditions"] == {"ready": False, "serving": True}

@@ -9,6 +9,7 @@ import pytest
 from stellwerk.control.gateway.backend import BODY_MODE, BodyMode, ForeignPicker, PoolTarget, Target, Unresolved
 from stellwerk.control.gateway.kinds import RouteMatch
 from stellwerk.control.gateway.plan import Attachment, GatewayPlan, Plan, plan
+from stellwerk.model.members import Members
 from tests.kit.gateway_objects import (
     CONTROLLER,
     Object,
@@ -297,8 +298,18 @@ def test_a_service_leads_to_its_ready_endpoints_by_the_name_of_the_port() -> Non
     slices = [endpoint_slice("web", 8001), endpoint_slice("web", 8002, ready=False), endpoint_slice("not", 8003), other]
     target = backend_of(gateway(), service("web"), *slices, route("a", rule(to_service("web"))))
     assert isinstance(target, Target)
-    assert target.addresses == (("127.0.0.1", 8001),)
+    assert target.members == Members((("127.0.0.1", 8001),))
     assert not target.is_http2
+
+
+def test_pods_that_are_being_deleted_and_still_serve_stand_in() -> None:
+    leaving, gone = endpoint_slice("web", 8001, ready=False), endpoint_slice("web", 8002, ready=False)
+    leaving["endpoints"][0]["conditions"] |= {"serving": True, "terminating": True}
+    gone["endpoints"][0]["conditions"] |= {"serving": False, "terminating": True}
+    slices = [leaving, gone, endpoint_slice("web", 8003)]
+    target = backend_of(gateway(), service("web"), *slices, route("a", rule(to_service("web"))))
+    assert isinstance(target, Target)
+    assert target.members == Members((("127.0.0.1", 8003),), (("127.0.0.1", 8001),))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +379,7 @@ def test_a_pools_own_picker_is_found_by_its_service() -> None:
     found = target_of(pool("p", picker_ref("epp", mode="FailOpen")), *objects)
     assert isinstance(found.picker, ForeignPicker)
     assert (found.is_open, found.picker.is_secure, found.picker.mode) == (True, True, BodyMode.DUPLEX)
-    assert found.picker.addresses == (("127.0.0.1", 9002),)
+    assert found.picker.members == Members((("127.0.0.1", 9002),))
     plain = target_of(pool("p", picker_ref("epp")), service("epp", 9002, "kubernetes.io/h2c"))
     assert isinstance(plain.picker, ForeignPicker)
     assert not plain.picker.is_secure

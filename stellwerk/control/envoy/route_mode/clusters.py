@@ -4,26 +4,41 @@ Pods come and go all the time, so the gateway's own picker tells Envoy of them: 
 lose its idle connections, and a picker's its calls, each with a request that waits for it.
 """
 
-from stellwerk.control.envoy.clusters import Address, addresses, discovered
+from stellwerk.control.envoy.clusters import addresses, discovered
 from stellwerk.control.envoy.clusters import cluster as pool_cluster
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
-from stellwerk.control.envoy.picker import http_options, no_circuit_breakers
+from stellwerk.control.envoy.picker import http_options, no_circuit_breakers, picker_balancing
 from stellwerk.control.envoy.settings import EnvoySettings
-from stellwerk.control.gateway.backend import ForeignPicker, PoolTarget, Target
+from stellwerk.control.gateway.backend import ForeignPicker, Target
 from stellwerk.control.gateway.plan import GatewayPlan
 from stellwerk.model.catalog import Catalog, Pool
+from stellwerk.model.members import Members
 
 _KEEP_ALIVE = {"keepalive_time": 5, "keepalive_interval": 1, "keepalive_probes": 3}
-_CONNECTS = {
+_ANSWERS = {
     "timeout": "2s",
     "interval": "1s",
     "no_traffic_interval": "1s",
     "unhealthy_interval": "0.5s",
     "unhealthy_threshold": 2,
     "healthy_threshold": 1,
-    "tcp_health_check": {},
+    "http_health_check": {
+        "method": "POST",
+        "path": "/grpc.health.v1.Health/Check",
+        "codec_client_type": "HTTP2",
+        "expected_statuses": [{"start": 100, "end": 600}],
+        "request_headers_to_add": [
+            {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for name, value in (("content-type", "application/grpc"), ("te", "trailers"))
+        ],
+    },
 }
-"""Pickers serve gRPC health on a port that nothing names."""
+"""Whether a picker answers at all. Its health is told on another port, which nothing names, and the kernel takes a
+connection even where the process is frozen; but every gRPC server answers a call, if only that there is no such method.
+"""
+_PINGS = {"interval": "25s", "timeout": "5s"}
+"""gRPC servers take a third PING with nothing sent since the first for abuse and close the connection, so three of them
+must be farther apart than a picker keeps requests waiting (a minute); on an idle connection that costs nothing."""
 _MAX_STREAM_SECONDS = 6 * 3600.0
 
 
@@ -36,25 +51,19 @@ def gateway_clusters(planned: GatewayPlan | None, catalog: Catalog, settings: En
     return [
         *(pool_cluster(each, settings, discovered(each.name)) for each in pools),
         *(_service_cluster(each, settings) for each in services),
-        *(_picker_cluster(each, each.cluster in _watched(planned), settings) for each in planned.pickers),
+        *(_picker_cluster(each, settings) for each in planned.pickers),
     ]
 
 
-def gateway_members(planned: GatewayPlan | None, catalog: Catalog) -> dict[str, tuple[Address, ...]]:
+def gateway_members(planned: GatewayPlan | None, catalog: Catalog) -> dict[str, Members]:
     """Who is in each cluster of a plan. A pool that the catalog does not know yet has no endpoints."""
     if planned is None:
         return {}
     return {
-        **{name: addresses(catalog.pools.get(name, Pool(name))) for name in planned.pools},
-        **{each.cluster: each.addresses for each in planned.targets if isinstance(each, Target)},
-        **{each.cluster: each.addresses for each in planned.pickers},
+        **{name: Members(addresses(catalog.pools.get(name, Pool(name)))) for name in planned.pools},
+        **{each.cluster: each.members for each in planned.targets if isinstance(each, Target)},
+        **{each.cluster: each.members for each in planned.pickers},
     }
-
-
-def _watched(planned: GatewayPlan) -> set[str]:
-    """Clusters of pickers of which at least one pool is FailOpen."""
-    pools = [each for each in planned.targets if isinstance(each, PoolTarget) and each.is_open]
-    return {each.picker.cluster for each in pools if isinstance(each.picker, ForeignPicker)}
 
 
 def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
@@ -71,13 +80,13 @@ def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
     )
 
 
-def _picker_cluster(picker: ForeignPicker, is_watched: bool, settings: EnvoySettings) -> Document:
+def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
     """Whoever the Service leads to is trusted: pickers make their own certificates, and nothing names one to check.
 
-    `is_watched`: whether it answers is checked beforehand. A request with a body can go on without a picker only if
-    Envoy knows at its headers that there is none; once a body streams there, it is lost.
+    That it answers is checked beforehand: while a body streams there, Envoy knows no time limit, and can no more go on
+    without a picker. Those that wait already, when one freezes, are let go by the PINGs.
     """
-    http2 = {"max_concurrent_streams": 2147483647}
+    http2 = {"max_concurrent_streams": 2147483647, "connection_keepalive": _PINGS}
     document = typed(
         "envoy.config.cluster.v3.Cluster",
         **discovered(picker.cluster),
@@ -87,14 +96,12 @@ def _picker_cluster(picker: ForeignPicker, is_watched: bool, settings: EnvoySett
             {"max_stream_duration": seconds(_MAX_STREAM_SECONDS)},
         ),
         circuit_breakers=no_circuit_breakers(),
-        common_lb_config={"healthy_panic_threshold": {"value": 0}},
-        # Not PINGs of HTTP/2: gRPC servers close connections that have more than one in five minutes.
+        common_lb_config=picker_balancing(),
+        health_checks=[_ANSWERS],
+        # Whoever left the Service gets no more calls, even while it still answers.
+        ignore_health_on_host_removal=True,
         upstream_connection_options={"tcp_keepalive": _KEEP_ALIVE},
     )
-    if is_watched:
-        document["health_checks"] = [_CONNECTS]
-        # Whoever left the Service gets no more calls, even while it still answers.
-        document["ignore_health_on_host_removal"] = True
     if picker.is_secure:
         document["transport_socket"] = extension(
             "envoy.transport_sockets.tls",

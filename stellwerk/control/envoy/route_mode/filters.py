@@ -59,7 +59,7 @@ def turned_on(target: AnyTarget, settings: EnvoySettings) -> Document:
         own = _overrides(grpc_initial_metadata=metadata, failure_mode_allow=target.is_open)
         usage = typed("envoy.extensions.filters.http.lua.v3.LuaPerRoute")
         return {**_buffer(settings), USAGE: usage, OWN_PICKER: own}
-    if isinstance(target.picker, Unresolved) or (target.is_open and not target.picker.addresses):
+    if isinstance(target.picker, Unresolved) or (target.is_open and not target.picker.members):
         # Nobody to ask, and the pool is FailOpen: its cluster chooses.
         return {}
     return _foreign(target.picker, target.is_open, settings)
@@ -99,6 +99,7 @@ def _foreign_picker(mode: BodyMode, settings: EnvoySettings) -> Document:
     else:
         more = _process(settings, "STREAMED", "NONE", "SKIP")
         more["send_body_without_waiting_for_header_response"] = True
+    more["message_timeout"] = seconds(settings.foreign_picker_seconds)
     # Every backend names its own cluster; without that nobody must be asked.
     nobody = {"envoy_grpc": {"cluster_name": "picker/none"}}
     return extension(FOREIGN_PICKERS[mode], _FILTER, **more, grpc_service=nobody, metadata_options=metadata)

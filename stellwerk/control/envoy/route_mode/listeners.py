@@ -1,16 +1,18 @@
-"""Listeners of a Gateway: one per port; HTTPS ones choose the certificate by the name that the client gives."""
+"""Listeners of a Gateway: one per port; HTTPS ones choose the certificate by the name that the client gives.
 
-import hashlib
+Certificates come from the picker (SDS): new ones serve new connections, standing ones stay, and no key is in a file.
+"""
+
 from collections.abc import Sequence
 
 from stellwerk.control.envoy.document import Document, typed
 from stellwerk.control.envoy.headers import ROUTE_IDENTITY, ROUTE_INTERNAL, stripped_early
 from stellwerk.control.envoy.listener import Routes, connection_manager, listening
+from stellwerk.control.envoy.picker import asks_picker
 from stellwerk.control.envoy.replies import local_replies, table_of_routes
 from stellwerk.control.envoy.route_mode.filters import http_filters
 from stellwerk.control.envoy.route_mode.routes import route_name
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
-from stellwerk.control.gateway.certificate import Certificate
 from stellwerk.control.gateway.hostname import ANY
 from stellwerk.control.gateway.plan import PlannedListener
 
@@ -20,11 +22,6 @@ _TLS = "envoy.extensions.transport_sockets.tls.v3"
 def routes_file(port: int, paths: RuntimePaths) -> str:
     """Where the routes of a port are written."""
     return f"{paths.watched}/routes-{port}.json"
-
-
-def secret_file(name: str, paths: RuntimePaths) -> str:
-    """Where the certificate of a Secret is written. A digest, because a Secret's name may be longer than a file's."""
-    return f"{paths.watched}/secret-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
 def listener(port: int, bound: int, listeners: Sequence[PlannedListener], settings: EnvoySettings) -> Document:
@@ -48,7 +45,7 @@ def listener(port: int, bound: int, listeners: Sequence[PlannedListener], settin
 
 
 def _tls_chain(planned: PlannedListener, manager: Document, settings: EnvoySettings) -> Document:
-    certificates = [_reference(each, settings.paths) for each in planned.checked.certificates]
+    certificates = [{"name": each.secret, "sds_config": asks_picker()} for each in planned.checked.certificates]
     context = typed(
         f"{_TLS}.DownstreamTlsContext",
         common_tls_context={
@@ -64,23 +61,3 @@ def _tls_chain(planned: PlannedListener, manager: Document, settings: EnvoySetti
     if planned.checked.hostname != ANY:
         chain["filter_chain_match"] = {"server_names": [planned.checked.hostname]}
     return chain
-
-
-def _reference(certificate: Certificate, paths: RuntimePaths) -> Document:
-    source = {"path": secret_file(certificate.secret, paths)}
-    return {
-        "name": certificate.secret,
-        "sds_config": {"resource_api_version": "V3", "path_config_source": source},
-    }
-
-
-def secret(certificate: Certificate) -> Document:
-    """The SDS resource: Envoy takes a new one for new connections, and those that stand stay."""
-    return typed(
-        f"{_TLS}.Secret",
-        name=certificate.secret,
-        tls_certificate={
-            "certificate_chain": {"inline_bytes": certificate.chain_base64},
-            "private_key": {"inline_bytes": certificate.key_base64},
-        },
-    )

@@ -6,7 +6,7 @@ from stellwerk.control.envoy.bootstrap import bootstrap
 from stellwerk.control.envoy.document import Document, versioned
 from stellwerk.control.envoy.listener import STAT_PREFIX
 from stellwerk.control.envoy.resources import CDS, LDS, Resources
-from stellwerk.control.envoy.route_mode.listeners import listener, routes_file, secret, secret_file
+from stellwerk.control.envoy.route_mode.listeners import listener, routes_file
 from stellwerk.control.envoy.route_mode.routes import route_configuration, route_name
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.control.gateway.plan import GatewayPlan, PlannedListener
@@ -22,8 +22,6 @@ def gateway_resources(
     serving = _by_port(planned)
     files: dict[str, Document] = {}
     stats: dict[str, str] = {}
-    for each in planned.certificates if planned is not None else ():
-        files[secret_file(each.secret, paths)] = versioned(secret(each))
     files[paths.clusters] = versioned(*clusters)
     for port, listeners in serving.items():
         path = routes_file(port, paths)
