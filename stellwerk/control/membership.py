@@ -32,7 +32,7 @@ class Members(Struct, frozen=True):
     """The endpoints of one pool, in a fixed order, and the servers they come from."""
 
     endpoints: tuple[Endpoint, ...]
-    servers: tuple[str, ...]
+    servers: tuple[Item, ...]
     remarks: tuple[Remark, ...]
 
 
@@ -54,11 +54,12 @@ def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]],
     wanted, ports = selector_of(pool), ports_of(pool)
     remarks: list[Remark] = []
     found: dict[str, Endpoint] = {}
-    selected: list[str] = []
+    selected: list[Item] = []
+    namespace = pool.metadata.namespace
     for server_item, server in servers:
-        if server.metadata.namespace != pool.metadata.namespace or not _matches(wanted, server):
+        if server.metadata.namespace != namespace or not _matches(wanted, server):
             continue
-        selected.append(server.full_name)
+        selected.append(server_item)
         is_lasting = server_item.origin.document is None and literal(server.spec.address) is not None
         for endpoint in _lasting(server_item, ports) if is_lasting else endpoints_of(server, ports, addresses):
             first = found.setdefault(endpoint.address, endpoint)

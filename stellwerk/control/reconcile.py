@@ -5,6 +5,7 @@ was there before. The same function serves files, flags and an API server.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import TypeVar, cast
 
 from msgspec import Struct
@@ -62,7 +63,10 @@ class _Reconciliation:
     """One run over the sorted items; collects statuses and remarks on the way."""
 
     def __init__(self, items: list[Item], addresses: Addresses) -> None:
-        self._items, self._addresses = items, addresses
+        self._addresses = addresses
+        self._by_type: dict[type[ReadObject], list[Item]] = {}
+        for item in items:
+            self._by_type.setdefault(type(item.object), []).append(item)
         self._statuses: list[ObjectStatus] = []
         self._remarks: list[Remark] = []
 
@@ -99,10 +103,9 @@ class _Reconciliation:
     def _of(self, *kinds: type[Kind]) -> list[tuple[Item, Kind]]:
         """All objects of `kinds`, oldest first, one per name: that of the newer group or version."""
         best: dict[str, tuple[Item, Kind]] = {}
-        for item in self._items:
-            read = item.object
-            if not isinstance(read, kinds):
-                continue
+        found = [self._by_type.get(kind, []) for kind in kinds]
+        for item in sorted(chain(*found), key=seniority) if len(kinds) > 1 else found[0]:
+            read = cast(Kind, item.object)
             name = read.full_name
             other = best.setdefault(name, (item, read))
             if other[0] is item:
@@ -119,13 +122,13 @@ class _Reconciliation:
     def _endpoints(self, pools: list[tuple[Item, AnyPool]]) -> dict[str, tuple[Endpoint, ...]]:
         servers = self._of(ModelServer)
         found = {pool.full_name: members(item, pool, servers, self._addresses) for item, pool in pools}
-        users: dict[str, list[str]] = {}
+        users: dict[int, list[str]] = {}
         for name in sorted(found):
             self._remarks.extend(found[name].remarks)
-            for server_name in found[name].servers:
-                users.setdefault(server_name, []).append(name)
+            for item in found[name].servers:
+                users.setdefault(id(item), []).append(name)
         for item, server in servers:
-            self._remark_server(item, server, users.get(server.full_name, []) if pools else None)
+            self._remark_server(item, server, users.get(id(item), []) if pools else None)
         return {name: found[name].endpoints for name in found}
 
     def _remark_server(self, item: Item, server: ModelServer, pools: list[str] | None) -> None:

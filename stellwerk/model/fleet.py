@@ -140,6 +140,12 @@ class Member:
         """How long it has had work, in sum, since it last made progress."""
 
 
+_COLUMNS = (
+    *("waiting", "running", "kv_use", "updated_at", "requests", "tokens", "seen_requests", "capacity"),
+    "_ages",
+)
+
+
 class Fleet:
     """All members of one catalog generation. Made anew when membership changes; members carry over by identity.
 
@@ -185,16 +191,18 @@ class Fleet:
         self._holders_version = -1
         for member in self.left:
             member.row = -1
+        rows = np.array([member.row for member in self.members], dtype=np.intp)
+        """In the fleet before; -1: new."""
         for row, member in enumerate(self.members):
             member.row = row
-            self.by_address.setdefault(member.endpoint.address, []).append(member)
-            self.updated_at[row] = member.sampled_at
-            self.requests[row] = member.requests
-            self.tokens[row] = member.tokens
-            self.seen_requests[row] = member.in_flight_at_sample
+            self.by_address.setdefault(member.address, []).append(member)
+        if before is not None:
+            kept = np.flatnonzero(rows >= 0)
+            for name in _COLUMNS:
+                getattr(self, name)[kept] = getattr(before, name)[rows[kept]]
+        for row in np.flatnonzero(rows < 0).tolist():
+            member = self.members[row]
             self.capacity[row] = member.capacity
-            self._ages[row] = member.age
-            member.effective = None
             self._settle_row(member)
 
     def sampled(self, member: Member, sample: Sample, now: float) -> None:

@@ -26,11 +26,7 @@ class PoolChoice:
         )
         self.turn = 0
         """Decisions made in this pool."""
-        self._by_name: dict[str, list[Member]] = {}
-        for member in self.members:
-            host = member.endpoint.host
-            for name in {member.address, host, f"[{host}]"}:
-                self._by_name.setdefault(name, []).append(member)
+        self._names: dict[str, list[Member]] | None = None
         self._kept: dict[tuple[str | None, tuple[str, ...] | None], Candidates] = {}
         self._version = -1
 
@@ -64,5 +60,16 @@ class PoolChoice:
 
     def _in_subset(self, subset: tuple[str, ...]) -> Sequence[Member]:
         """In the order of the pool. `ip:port` is exact; `ip` alone stands for all its ports."""
-        named = {id(member) for name in subset for member in self._by_name.get(name.strip(), ())}
+        by_name = self._by_name()
+        named = {id(member) for name in subset for member in by_name.get(name.strip(), ())}
         return [member for member in self.members if id(member) in named]
+
+    def _by_name(self) -> dict[str, list[Member]]:
+        """Made with the first hint: most proxies send none, and members change all the time."""
+        if self._names is None:
+            self._names = {}
+            for member in self.members:
+                host = member.endpoint.host
+                for name in {member.address, host, f"[{host}]"}:
+                    self._names.setdefault(name, []).append(member)
+        return self._names

@@ -1,6 +1,9 @@
 from math import inf, isnan
+from typing import Any
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stellwerk.model.fleet import Fleet, Member
 from tests.kit.fleet import endpoint, sample
@@ -132,3 +135,39 @@ def test_capacity_is_what_ran_while_it_queued() -> None:
     assert member.capacity == 16
     some.sampled(member, sample(0, 3), 3.0)
     assert np.isclose(some.capacity[0], 16)
+
+
+NAMES = st.lists(st.sampled_from("abcde"), unique=True)
+MOVES = st.one_of(
+    st.tuples(st.just("members"), NAMES),
+    st.tuples(st.just("sample"), st.tuples(st.sampled_from("abcde"), st.floats(0, 9), st.none() | st.floats(0, 1))),
+    st.tuples(st.just("sent"), st.tuples(st.sampled_from("abcde"), st.integers(0, 9))),
+    st.tuples(st.just("passed"), st.floats(0, 5)),
+)
+
+
+@given(NAMES, st.lists(MOVES, max_size=30))
+def test_columns_are_what_their_members_say_whoever_comes_and_goes(names: list[str], moves: list[Any]) -> None:
+    """Seen to fail with the rows of a fleet before taken for those of the new one."""
+    some, now = fleet(*names), 0.0
+    for move, arguments in moves:
+        if move == "members":
+            some = fleet(*arguments, before=some)
+        elif move == "passed":
+            now += arguments
+        elif member := some.by_key.get(f"default/{arguments[0]}:8000"):
+            if move == "sample":
+                some.sampled(member, sample(arguments[1], 1, arguments[2]), now)
+            else:
+                member.requests = arguments[1]
+                some.load_changed(member)
+        some.settle(now)
+        for row, member in enumerate(some.members):
+            assert member.row == row
+            assert member.effective is not None
+            np.testing.assert_equal((some.waiting[row], some.running[row], some.kv_use[row]), member.effective)
+            assert some.requests[row] == member.requests
+            assert some.updated_at[row] == member.sampled_at
+            assert some.seen_requests[row] == member.in_flight_at_sample
+            assert some.capacity[row] == member.capacity
+            assert some._ages[row] == member.age
