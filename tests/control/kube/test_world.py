@@ -23,6 +23,9 @@ from stellwerk.control.kube.resource import (
 )
 from stellwerk.control.kube.world import Selection, World, pool_of_selector
 from stellwerk.model.catalog import Catalog
+from stellwerk.model.event import Ask
+from stellwerk.model.outcome import Outcome
+from tests.kit.fleet import Brain, request
 from tests.kit.kube_api import pod
 
 Object = dict[str, Any]
@@ -215,7 +218,7 @@ def servers(draw: st.DrawFn) -> list[tuple[Object, Object]]:
 
 @given(objects(), servers(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=80)
-def test_files_and_an_api_server_give_the_same_catalog(
+def test_files_and_an_api_server_give_the_same_catalog_and_the_same_picks(
     read: list[tuple[Resource, Object]], pairs: list[tuple[Object, Object]], random: Random
 ) -> None:
     text = "\n---\n".join(json.dumps(value) for value in [*(value for _, value in read), *(s for _, s in pairs)])
@@ -233,7 +236,23 @@ def test_files_and_an_api_server_give_the_same_catalog(
             if dict(selection.labels).items() <= value["metadata"]["labels"].items():
                 put(world, selection, value)
     world.settle(world.selections())
-    assert replace(catalog(world), generation=0) == replace(from_files, generation=0)
+    from_server = catalog(world)
+    assert replace(from_server, generation=0) == replace(from_files, generation=0)
+    assert _outcomes(from_server) == _outcomes(from_files)
+
+
+def _outcomes(wanted: Catalog) -> list[Outcome]:
+    """Of some requests, some of which wait for an endpoint in vain, with signals that tell endpoints apart."""
+    brain = Brain(catalog=wanted, seed=7)
+    endpoints = sorted({each.key for pool in wanted.pools.values() for each in pool.endpoints})
+    for number, key in enumerate(endpoints):
+        brain.tell(key, waiting=number % 3, kv_use=number / 10)
+    found: list[Outcome] = []
+    for number in range(24):
+        brain.ticket += 1
+        wish = request(("model-x", "model-y", "m", "unknown")[number % 4], id=f"r{number}", prompt=b"word " * number)
+        found += [each.outcome for each in brain.engine.receive(Ask(brain.ticket, wish), brain.now)]
+    return found
 
 
 def test_an_empty_selector_follows_nothing() -> None:
