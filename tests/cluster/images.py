@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.cluster.toolchain import programs_directory
+from tests.cluster.toolchain import program
 
 
 class Image(NamedTuple):
@@ -21,11 +21,10 @@ STELLWERK = Image((sys.executable, "-m", "stellwerk"), user=65532)
 
 def known_images(extra: Mapping[str, Sequence[str]] | None = None) -> dict[str, Image]:
     """Short name -> image. `extra` adds commands or replaces them."""
-    programs = programs_directory()
     images = {
         "stellwerk": STELLWERK,
-        "echo-basic": Image((str(programs / "echo-basic"),)),
-        "lwepp": Image((str(programs / "lwepp"),)),
+        "echo-basic": Image((str(program("echo-basic")),)),
+        "lwepp": Image((str(program("lwepp")),)),
         # A fixture of the Gateway API suite; only its UDP tests, which are not run here, ask it anything.
         "coredns": Image(("sh", "-c", "exec sleep infinity")),
     }

@@ -2,7 +2,6 @@
 
 import functools
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from stellwerk.control.gateway.permissions import (
     rules,
 )
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
+from tests.cluster.toolchain import HELM, program, unbuilt
 from tests.kit.helm import rendered
 from tests.kit.manifests import EXAMPLES, Object, by_key, documents, key, kustomized
 
@@ -42,6 +42,13 @@ BUILT_IN = {
 }
 
 installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
+
+
+def built(name: str) -> str:
+    """A program that is pinned and built for tests; the test is skipped where it is not."""
+    if absent := unbuilt([name]):
+        pytest.skip(f"missing {absent[0]}")
+    return str(program(name))
 
 
 @functools.cache
@@ -108,10 +115,17 @@ def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
 
 @installs
 def test_helm_itself_renders_the_same(install: Install) -> None:
-    if shutil.which("helm") is None:
-        pytest.skip("helm is not installed")
     chart = HERE / "charts" / install.chart
-    command = ["helm", "template", "release", str(chart), "--namespace", install.namespace, "--kube-version", "1.34.0"]
+    command = [
+        built(HELM),
+        "template",
+        "release",
+        str(chart),
+        "--namespace",
+        install.namespace,
+        "--kube-version",
+        "1.34.0",
+    ]
     for more, values in (([], False), (["--set", "monitoring.enabled=true"], True)):
         text = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
         expected = install.values()
@@ -125,9 +139,7 @@ BUILT = [*(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS
 
 @pytest.mark.parametrize("directory", BUILT, ids=lambda path: path.name)
 def test_kubectl_builds_the_same(directory: Path) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
-    text = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([built("kubectl"), "kustomize", directory], capture_output=True, text=True, check=True).stdout
     assert by_key([each for each in yaml.load_all(text, yaml.CSafeLoader) if each]) == by_key(kustomized(directory))
 
 

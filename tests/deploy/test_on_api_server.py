@@ -9,7 +9,7 @@ import pytest
 from deploy.generate import HERE, INSTALLS
 from stellwerk.control.crds import definitions
 from tests.cluster.api import Document
-from tests.cluster.toolchain import CRDS, programs_directory
+from tests.cluster.toolchain import CRDS, program
 from tests.kit.api_server import ApiServer, api_server
 from tests.kit.manifests import EXAMPLES, FOREIGN, documents, kustomized
 
@@ -21,7 +21,7 @@ __all__ = ["api_server"]
 def server(api_server: ApiServer) -> ApiServer:
     """With the definitions of the Gateway API."""
     group = "gateway.networking.k8s.io"
-    found = [each for path in (programs_directory() / CRDS).glob(f"{group}_*.yaml") for each in documents(path)]
+    found = [each for path in program(CRDS).glob(f"{group}_*.yaml") for each in documents(path)]
     api_server.define([each for each in found if each["kind"] == "CustomResourceDefinition"])
     return api_server
 

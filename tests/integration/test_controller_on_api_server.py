@@ -25,7 +25,7 @@ from stellwerk.control.gateway.permissions import (
     rules,
 )
 from tests.cluster.api import ApiError, Document
-from tests.cluster.toolchain import programs_directory
+from tests.cluster.toolchain import CRDS, program
 from tests.kit.api_server import ApiServer
 from tests.kit.controller_objects import (
     config_map,
@@ -164,7 +164,7 @@ def _without_uid(document: Document) -> Document:
 @pytest.fixture(scope="session")
 def gateway_api(api_server: ApiServer) -> ApiServer:
     """The server with the Gateway API's definitions."""
-    folder = programs_directory() / "crds"
+    folder = program(CRDS)
     wanted = [
         yaml.safe_load(path.read_text())
         for name in ("gatewayclasses", "gateways", "httproutes", "referencegrants")

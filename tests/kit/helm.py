@@ -1,7 +1,7 @@
 """What Helm does to our templates, as far as they use it: one `if` around a file, and values as JSON or quoted text.
 
 Anything else in a template is an error here, so a chart that this renders is one that Helm renders in the same way.
-Where `helm` itself is on the path, tests compare with it.
+Where Helm itself is built (`python -m tests.cluster build`), tests compare with it.
 """
 
 import json
