@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from deploy.generate import HERE
+from stellwerk import __version__
 from stellwerk.control.gateway.permissions import ROUTING
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.cluster.cluster import Cluster, running
 from tests.cluster.toolchain import missing
 from tests.kit.manifests import FOREIGN, kustomized
 from tests.kit.processes import call
+from tests.kit.upstream_charts import STARTED, deployment
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 GATEWAY = "gateway.networking.k8s.io/v1"
@@ -91,6 +93,18 @@ def test_the_picker_of_the_manifests_serves_its_pool(installed: Cluster) -> None
     installed.apply(*placed("servers", "default"), *kustomized(HERE / "manifests" / "epp"))
     installed.wait_for_deployment("llama", "default")
     installed.wait_for_deployment("llama-epp", "default")
+
+
+def test_the_image_for_the_go_pickers_manifests_serves_with_their_flags_and_rights(installed: Cluster) -> None:
+    (started,) = (each for each in STARTED if each.chart == "llm-d-router-gateway 0.9 and 0.10, two replicas")
+    installed.apply(*placed("servers", "default"), *kustomized(HERE / "manifests" / "epp"))
+    installed.apply(*deployment(started, f"stellwerk-epp:{__version__}", "default"))
+    installed.wait("one that serves", lambda: ready(installed, "upstream-epp"))
+
+
+def ready(cluster: Cluster, name: str) -> int:
+    """Replicas that are."""
+    return int(cluster.get("Deployment", name, "default", "apps/v1").get("status", {}).get("readyReplicas", 0))
 
 
 def test_the_account_for_monitoring_may_read_a_pickers_metrics_and_nobody_else(installed: Cluster) -> None:

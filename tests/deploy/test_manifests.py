@@ -1,6 +1,7 @@
 """The installation as it is shipped: up to date, equal to the charts, and with no more rights than it needs."""
 
 import functools
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from stellwerk.control.gateway.permissions import (
     rules,
 )
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
+from tests.cluster.images import EPP, STELLWERK
 from tests.cluster.toolchain import HELM, program, unbuilt
 from tests.kit.helm import rendered
 from tests.kit.manifests import EXAMPLES, Object, by_key, documents, key, kustomized
@@ -266,6 +268,19 @@ def test_only_monitoring_needs_kinds_that_a_cluster_may_lack() -> None:
             assert group in BUILT_IN or group.startswith(("inference.networking.", "gateway.networking.")), key(each)
 
 
+def test_the_images_run_what_the_test_cluster_runs_in_their_place() -> None:
+    entries: dict[str, list[str]] = {}
+    for stage in re.split(r"^FROM ", (HERE / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]:
+        target = re.match(r"\S+ AS (\S+)", stage)
+        if entry := re.search(r"^ENTRYPOINT (.+)$", stage, re.MULTILINE):
+            entries[target[1] if target else ""] = json.loads(entry[1])
+    # The last one is built where no target is named.
+    assert list(entries) == ["epp", ""]
+    for target_name, image in (("", STELLWERK), ("epp", EPP)):
+        assert entries[target_name] == list(image.command[2:])
+        assert image.user == pods.USER
+
+
 def test_versions_are_those_of_the_package() -> None:
     for install in INSTALLS:
         chart = yaml.safe_load((HERE / "charts" / install.chart / "Chart.yaml").read_text())
@@ -277,7 +292,9 @@ def test_the_image_is_built_from_the_lock_for_a_user_without_rights() -> None:
     lines = (HERE / "Dockerfile").read_text()
     assert re.search(r"install --require-hashes .*-r requirements/run\.lock", lines)
     assert f"\nUSER {pods.USER}:{pods.USER}\n" in lines
-    assert lines.rstrip().endswith('ENTRYPOINT ["stellwerk"]')
+    locked = re.search(r"--python-version ([\d.]+)", (HERE.parent / "Makefile").read_text())
+    assert locked
+    assert set(re.findall(r"^FROM python:([\d.]+)-", lines, re.MULTILINE)) == {locked[1]}
     ignored = (HERE / "Dockerfile.dockerignore").read_text().splitlines()
     for line in lines.splitlines():
         if line.startswith("COPY ") and "--from" not in line:
