@@ -39,11 +39,13 @@ class Install(Struct, frozen=True):
     has_pools: bool
     """Whether it brings the definitions of InferencePools: a foreign gateway has them."""
     has_namespace: bool = False
+    settings: Mapping[str, Mapping[str, Any]] = {}
+    """By section: what the chart has no default for."""
 
     def values(self) -> dict[str, Any]:
-        """The chart's defaults."""
+        """Those of the plain manifests: the chart's defaults, and `settings`."""
         read: dict[str, Any] = yaml.safe_load((HERE / "charts" / self.chart / "values.yaml").read_text())
-        return read
+        return read | {section: {**read[section], **given} for section, given in self.settings.items()}
 
     def scope(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What values refer to."""
@@ -77,6 +79,7 @@ INSTALLS = (
             Part("monitoring", picker.monitoring, "monitoring.enabled"),
         ),
         has_pools=False,
+        settings={"pool": {"matchLabels": {"app": "llama"}}},
     ),
 )
 

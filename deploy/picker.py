@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.pods import API_SERVER_PORTS, binding, manifest, pod_spec
-from deploy.value import Object, Value, text, value
+from deploy.value import Needed, Object, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
@@ -13,6 +13,11 @@ CLUSTER_NAME = Value("Release.Namespace", ("Values.name",))
 """Of what belongs to the whole cluster."""
 SELECTOR: Object = {"app.kubernetes.io/name": "stellwerk-epp", "app.kubernetes.io/instance": NAME}
 LABELS: Object = {**SELECTOR, "app.kubernetes.io/part-of": "stellwerk"}
+SERVERS = Needed(
+    "Values.pool.matchLabels",
+    "pool.matchLabels is empty: give labels of the model servers' Pods, like --set pool.matchLabels.app=llama",
+)
+"""The pool selects these Pods, and the picker may reach no others. No default: Helm would add what is given to it."""
 OPTIONS = Value("Values.name", suffix="-options")
 """More options, as environment."""
 _RBAC = f"{RBAC_GROUP}/v1"
@@ -49,7 +54,7 @@ def reviews() -> list[Object]:
 def pool() -> list[Object]:
     """The pool that names the picker."""
     spec = {
-        "selector": {"matchLabels": value("pool.matchLabels")},
+        "selector": {"matchLabels": SERVERS},
         "targetPorts": value("pool.targetPorts"),
         "endpointPickerRef": {
             "name": NAME,
@@ -70,7 +75,7 @@ def picker() -> list[Object]:
         "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in _PORTS.values()]}],
         "egress": [
             {"ports": API_SERVER_PORTS},
-            {"to": [{"podSelector": {"matchLabels": value("pool.matchLabels")}}]},
+            {"to": [{"podSelector": {"matchLabels": SERVERS}}]},
         ],
     }
     budget = {"maxUnavailable": value("maxUnavailable"), "selector": {"matchLabels": SELECTOR}}

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from deploy import pods
-from deploy.generate import HERE, INSTALLS, Install, files
+from deploy.generate import HERE, INSTALLS, Install, files, is_on
+from deploy.value import filled
 from stellwerk import __version__
 from stellwerk.cli.epp import config_of, epp
 from stellwerk.cli.main import main
@@ -29,7 +30,7 @@ from stellwerk.control.gateway.permissions import (
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.cluster.images import EPP, STELLWERK
 from tests.cluster.toolchain import HELM, program, unbuilt
-from tests.kit.helm import rendered
+from tests.kit.helm import Refused, rendered
 from tests.kit.manifests import EXAMPLES, Object, by_key, documents, key, kustomized
 
 MANIFESTS = HERE / "manifests"
@@ -43,6 +44,7 @@ BUILT_IN = {
     "apiextensions.k8s.io/v1",
 }
 
+(PICKER_INSTALL,) = (each for each in INSTALLS if each.chart == "stellwerk-epp")
 installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
 
 
@@ -104,36 +106,98 @@ def test_what_a_value_turns_off_is_not_rendered(install: Install) -> None:
 
 
 def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
-    (install,) = (each for each in INSTALLS if each.chart == "stellwerk-epp")
-    values = {**install.values(), "leaderElection": True}
-    first = by_key(rendered(HERE / "charts" / install.chart, values, "one"))
+    chart, values = HERE / "charts" / PICKER_INSTALL.chart, {**PICKER_INSTALL.values(), "leaderElection": True}
+    first = by_key(rendered(chart, values, "one"))
     other = {**values, "name": "mistral-epp", "pool": {**values["pool"], "name": "mistral"}}
-    for second in (
-        by_key(rendered(HERE / "charts" / install.chart, other, "one")),
-        by_key(rendered(HERE / "charts" / install.chart, values, "two")),
-    ):
+    for second in (by_key(rendered(chart, other, "one")), by_key(rendered(chart, values, "two"))):
         assert not first.keys() & second.keys()
 
 
-@installs
-def test_helm_itself_renders_the_same(install: Install) -> None:
-    chart = HERE / "charts" / install.chart
+CASES: dict[str, list[Object]] = {
+    "stellwerk": [{}, {"monitoring": {"enabled": True}}],
+    "stellwerk-epp": [
+        {},
+        {"monitoring": {"enabled": True}, "metrics": {"auth": False}},
+        {"leaderElection": True},
+        {"pool": {"create": False, "matchLabels": {"model": "mistral", "tier": "gpu"}}},
+    ],
+}
+"""What is set beside the values of the plain manifests."""
+cases = pytest.mark.parametrize(
+    ("install", "settings"),
+    [
+        pytest.param(install, settings, id=f"{install.chart}-{'-'.join(settings) or 'plain'}")
+        for install in INSTALLS
+        for settings in CASES[install.chart]
+    ],
+)
+
+
+@cases
+def test_a_chart_renders_to_the_objects_whatever_its_values(install: Install, settings: Object) -> None:
+    values = with_settings(install, settings)
+    on = [each for part in install.parts if is_on(part, values) for each in part.objects()]
+    chart = rendered(HERE / "charts" / install.chart, values, install.namespace)
+    assert by_key(chart) == by_key(filled(on, install.scope(values)))
+
+
+@cases
+def test_helm_itself_renders_the_same(install: Install, settings: Object) -> None:
+    chart, values = HERE / "charts" / install.chart, with_settings(install, settings)
+    assert by_key(by_helm(install, values)) == by_key(rendered(chart, values, install.namespace))
+
+
+def with_settings(install: Install, settings: Object) -> Object:
+    """Values of the plain manifests with those of some sections replaced."""
+    old = install.values()
+    new = {name: {**old[name], **part} if isinstance(part, dict) else part for name, part in settings.items()}
+    return {**old, **new}
+
+
+def by_helm(install: Install, values: Object) -> list[Object]:
+    """What Helm renders."""
+    return documents_of(helm(install, "-f", "-", text=json.dumps(values)))
+
+
+def documents_of(done: subprocess.CompletedProcess[str]) -> list[Object]:
+    """What a command has printed. Raises AssertionError with its words."""
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
+
+
+def helm(install: Install, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """`helm template` of a chart."""
     command = [
         built(HELM),
         "template",
         "release",
-        str(chart),
+        str(HERE / "charts" / install.chart),
         "--namespace",
         install.namespace,
-        "--kube-version",
-        "1.34.0",
     ]
-    for more, values in (([], False), (["--set", "monitoring.enabled=true"], True)):
-        text = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
-        expected = install.values()
-        expected["monitoring"]["enabled"] = values
-        got = [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
-        assert by_key(got) == by_key(rendered(chart, expected, install.namespace))
+    return subprocess.run(
+        [*command, "--kube-version", "1.34.0", *arguments], input=text, capture_output=True, text=True, check=False
+    )
+
+
+def test_servers_of_a_pool_have_to_be_named_and_are_the_only_ones() -> None:
+    chart, values = HERE / "charts" / PICKER_INSTALL.chart, PICKER_INSTALL.values()
+    for create in (True, False):
+        pool = {**values["pool"], "create": create}
+        with pytest.raises(Refused, match="matchLabels is empty: give labels"):
+            rendered(chart, {**values, "pool": {**pool, "matchLabels": {}}}, "default")
+        found = rendered(chart, {**values, "pool": {**pool, "matchLabels": {"model": "x"}}}, "default")
+        (policy,) = (each for each in found if each["kind"] == "NetworkPolicy")
+        assert {"podSelector": {"matchLabels": {"model": "x"}}} in [
+            peer for rule in policy["spec"]["egress"] for peer in rule.get("to", ())
+        ]
+
+
+def test_helm_adds_nothing_to_the_labels_of_servers() -> None:
+    assert "pool.matchLabels is empty: give labels" in helm(PICKER_INSTALL).stderr
+    found = documents_of(helm(PICKER_INSTALL, "--set", "pool.matchLabels.model=x"))
+    (pool,) = (each for each in found if each["kind"] == "InferencePool")
+    assert pool["spec"]["selector"] == {"matchLabels": {"model": "x"}}
 
 
 BUILT = [*(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS), *EXAMPLES]
