@@ -27,6 +27,8 @@ class Part(Struct, frozen=True):
     objects: Callable[[], list[Object]]
     condition: str = ""
     """Value that turns it on, in the chart."""
+    is_opposite: bool = False
+    """Whether that value turns it off instead."""
 
 
 class Install(Struct, frozen=True):
@@ -52,36 +54,36 @@ class Install(Struct, frozen=True):
         return {"Values": values, "Release": {"Namespace": self.namespace}}
 
 
-INSTALLS = (
-    Install(
-        chart="stellwerk",
-        directory="gateway",
-        namespace="stellwerk-system",
-        parts=(
-            Part("rbac", gateway.rights),
-            Part("controller", gateway.controller),
-            Part("gatewayclass", gateway.gateway_class, "gatewayClass.create"),
-            Part("monitoring", gateway.monitoring, "monitoring.enabled"),
-        ),
-        has_pools=True,
-        has_namespace=True,
+GATEWAY_INSTALL = Install(
+    chart="stellwerk",
+    directory="gateway",
+    namespace="stellwerk-system",
+    parts=(
+        Part("rbac", gateway.rights),
+        Part("controller", gateway.controller),
+        Part("gatewayclass", gateway.gateway_class, "gatewayClass.create"),
+        Part("monitoring", gateway.monitoring, "monitoring.enabled"),
     ),
-    Install(
-        chart="stellwerk-epp",
-        directory="epp",
-        namespace="default",
-        parts=(
-            Part("rbac", picker.rights),
-            Part("election", picker.election, "leaderElection"),
-            Part("reviews", picker.reviews, "metrics.auth"),
-            Part("picker", picker.picker),
-            Part("pool", picker.pool, "pool.create"),
-            Part("monitoring", picker.monitoring, "monitoring.enabled"),
-        ),
-        has_pools=False,
-        settings={"pool": {"matchLabels": {"app": "llama"}}},
-    ),
+    has_pools=True,
+    has_namespace=True,
 )
+PICKER_INSTALL = Install(
+    chart="stellwerk-epp",
+    directory="epp",
+    namespace="default",
+    parts=(
+        Part("rbac", picker.rights),
+        Part("election", picker.election, "leaderElection"),
+        Part("reviews", picker.reviews, "metrics.auth"),
+        Part("picker", picker.picker),
+        Part("budget", picker.budget, "leaderElection", is_opposite=True),
+        Part("pool", picker.pool, "pool.create"),
+        Part("monitoring", picker.monitoring, "monitoring.enabled"),
+    ),
+    has_pools=False,
+    settings={"pool": {"matchLabels": {"app": "llama"}}},
+)
+INSTALLS = (GATEWAY_INSTALL, PICKER_INSTALL)
 
 
 def files() -> dict[str, str]:
@@ -107,7 +109,8 @@ def files() -> dict[str, str]:
 def template(part: Part) -> str:
     """One file of a chart."""
     text = templated(part.objects())
-    return f"{{{{- if .Values.{part.condition} }}}}\n{text}{{{{- end }}}}\n" if part.condition else text
+    test = f"{'not ' if part.is_opposite else ''}.Values.{part.condition}"
+    return f"{{{{- if {test} }}}}\n{text}{{{{- end }}}}\n" if part.condition else text
 
 
 def plain(install: Install) -> dict[str, str]:
@@ -136,7 +139,7 @@ def is_on(part: Part, values: Mapping[str, Any]) -> bool:
     found: Any = values
     for name in part.condition.split(".") if part.condition else ():
         found = found[name]
-    return bool(found) or not part.condition
+    return not part.condition or bool(found) != part.is_opposite
 
 
 def kustomization(resources: Sequence[str]) -> str:

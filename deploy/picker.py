@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.pods import API_SERVER_PORTS, binding, manifest, pod_spec
-from deploy.value import Needed, Object, Value, text, value
+from deploy.value import Either, Needed, Object, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
@@ -78,15 +78,19 @@ def picker() -> list[Object]:
             {"to": [{"podSelector": {"matchLabels": SERVERS}}]},
         ],
     }
-    budget = {"maxUnavailable": value("maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
     return [
         manifest("v1", "ConfigMap", NAME, LABELS, data={"picker.yaml": value("pickerConfig")}),
         manifest("v1", "ConfigMap", OPTIONS, LABELS, data=value("options")),
         manifest("apps/v1", "Deployment", NAME, LABELS, spec=_deployment()),
         manifest("v1", "Service", NAME, LABELS, spec={"selector": SELECTOR, "ports": ports}),
-        manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=budget),
         manifest("networking.k8s.io/v1", "NetworkPolicy", NAME, LABELS, spec=policy),
     ]
+
+
+def budget() -> list[Object]:
+    """Not with an election: standbys are never ready, so the leader could not be evicted, and its node not drained."""
+    spec = {"maxUnavailable": value("maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
+    return [manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=spec)]
 
 
 def _deployment() -> Object:
@@ -105,7 +109,8 @@ def _deployment() -> Object:
     return {
         "replicas": value("replicas"),
         "selector": {"matchLabels": SELECTOR},
-        "strategy": value("rollout"),
+        # A rolling update would wait for a standby to be ready before it takes the leader down.
+        "strategy": Either("Values.leaderElection", {"type": "Recreate"}, "Values.rollout"),
         "template": {"metadata": {"labels": LABELS}, "spec": pod_spec(NAME, SELECTOR, "", container, volumes)},
     }
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from deploy.generate import HERE
+from deploy.generate import HERE, PICKER_INSTALL
 from stellwerk import __version__
 from stellwerk.control.gateway.permissions import ROUTING
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.cluster.cluster import Cluster, running
 from tests.cluster.toolchain import missing
+from tests.kit.helm import rendered
 from tests.kit.manifests import FOREIGN, kustomized
+from tests.kit.on_cluster import condition
 from tests.kit.processes import call
 from tests.kit.upstream_charts import STARTED, deployment
 
@@ -93,6 +95,27 @@ def test_the_picker_of_the_manifests_serves_its_pool(installed: Cluster) -> None
     installed.apply(*placed("servers", "default"), *kustomized(HERE / "manifests" / "epp"))
     installed.wait_for_deployment("llama", "default")
     installed.wait_for_deployment("llama-epp", "default")
+
+
+def test_pickers_that_elect_one_are_replaced_and_their_leader_may_be_evicted(installed: Cluster) -> None:
+    defaults = PICKER_INSTALL.values()
+    pool = {**defaults["pool"], "create": False}
+    values = {**defaults, "name": "elected-epp", "pool": pool, "leaderElection": True}
+    installed.apply(*placed("servers", "default"), *kustomized(HERE / "manifests" / "epp"))
+    installed.apply(*rendered(HERE / "charts" / PICKER_INSTALL.chart, values, "default"))
+    old = installed.wait("a leader", lambda: leading(installed))
+    installed.kubectl("rollout", "restart", "deployment/elected-epp")
+    new = installed.wait("a leader of the new replicas", lambda: (now := leading(installed)) != old and now, 120)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": new, "namespace": "default"}}
+    installed.api.call("POST", f"/api/v1/namespaces/default/pods/{new}/eviction", eviction)
+    installed.wait("a leader after the evicted one", lambda: leading(installed) not in ("", new), 120)
+
+
+def leading(cluster: Cluster) -> str:
+    """The only ready pod of two electing pickers; empty while there is none."""
+    pods = cluster.list("Pod", "default", query="?labelSelector=app.kubernetes.io/instance=elected-epp")
+    ready = [each["metadata"]["name"] for each in pods if condition(each, "Ready") == "True"]
+    return str(ready[0]) if len(ready) == 1 else ""
 
 
 def test_the_image_for_the_go_pickers_manifests_serves_with_their_flags_and_rights(installed: Cluster) -> None:

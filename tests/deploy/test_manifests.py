@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy import pods
-from deploy.generate import HERE, INSTALLS, Install, files, is_on
+from deploy.generate import HERE, INSTALLS, PICKER_INSTALL, Install, files, is_on
 from deploy.value import filled
 from stellwerk import __version__
 from stellwerk.cli.epp import config_of, epp
@@ -44,7 +44,6 @@ BUILT_IN = {
     "apiextensions.k8s.io/v1",
 }
 
-(PICKER_INSTALL,) = (each for each in INSTALLS if each.chart == "stellwerk-epp")
 installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
 
 
@@ -103,6 +102,22 @@ def test_what_a_value_turns_off_is_not_rendered(install: Install) -> None:
     assert kind in kinds
     values[section]["create"] = False
     assert kind not in {each["kind"] for each in rendered(HERE / "charts" / install.chart, values, "elsewhere")}
+
+
+def test_a_leader_may_be_evicted_and_replaced_although_no_standby_is_ready() -> None:
+    chart, values = HERE / "charts" / PICKER_INSTALL.chart, PICKER_INSTALL.values()
+
+    def found(elects: bool) -> tuple[set[str], str]:
+        objects = rendered(chart, {**values, "leaderElection": elects}, "default")
+        (deployment,) = (each for each in objects if each["kind"] == "Deployment")
+        return {each["kind"] for each in objects}, deployment["spec"]["strategy"]["type"]
+
+    kinds, strategy = found(True)
+    assert "PodDisruptionBudget" not in kinds
+    assert strategy == "Recreate"
+    kinds, strategy = found(False)
+    assert "PodDisruptionBudget" in kinds
+    assert strategy == "RollingUpdate"
 
 
 def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
