@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import API_SERVER_PORTS, binding, manifest, pod_spec
+from deploy.pods import TO_API_SERVER, binding, manifest, pod_spec
 from deploy.value import NAMESPACE, Object, text, value
 from stellwerk.control.fields import LEGACY_GROUP, ROUTER_GROUP
 from stellwerk.control.gateway.deployment import APP
@@ -61,7 +61,7 @@ def controller() -> list[Object]:
         "podSelector": {"matchLabels": SELECTOR},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [{"protocol": "TCP", "port": _ADMIN}]}],
-        "egress": [{"ports": API_SERVER_PORTS}],
+        "egress": [TO_API_SERVER],
     }
     budget = {"maxUnavailable": value("controller.maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
     service = {"selector": SELECTOR, "ports": [{"name": "admin", "port": _ADMIN, "targetPort": "admin"}]}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import API_SERVER_PORTS, binding, manifest, pod_spec
+from deploy.pods import TO_API_SERVER, binding, manifest, pod_spec
 from deploy.value import Either, Needed, Object, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
@@ -73,10 +73,7 @@ def picker() -> list[Object]:
         "podSelector": {"matchLabels": SELECTOR},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in _PORTS.values()]}],
-        "egress": [
-            {"ports": API_SERVER_PORTS},
-            {"to": [{"podSelector": {"matchLabels": SERVERS}}]},
-        ],
+        "egress": [TO_API_SERVER, {"to": [{"podSelector": {"matchLabels": SERVERS}}]}],
     }
     return [
         manifest("v1", "ConfigMap", NAME, LABELS, data={"picker.yaml": value("pickerConfig")}),

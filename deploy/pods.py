@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.value import NAMESPACE, Object, Value, value
+from deploy.value import ENTRY, NAMESPACE, Each, Object, Value, value
 
 USER = 65532
 """Of the image (see Dockerfile); nobody on a node."""
@@ -11,8 +11,12 @@ CONTAINER_SECURITY: Object = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-API_SERVER_PORTS = [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]
-"""Policies cannot name the API server; these are its Service's port and its own."""
+_API_SERVER = "Values.networkPolicy.apiServer"
+TO_API_SERVER: Object = {
+    "to": [Each(f"{_API_SERVER}.cidrs", {"ipBlock": {"cidr": ENTRY}})],
+    "ports": [Each(f"{_API_SERVER}.ports", {"protocol": "TCP", "port": ENTRY})],
+}
+"""Egress of a policy. It cannot name the API server, and no address stands for every one."""
 
 
 def pod_spec(account: Any, labels: Object, placement: str, container: Object, volumes: list[Object]) -> Object:

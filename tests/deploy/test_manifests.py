@@ -128,12 +128,14 @@ def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
         assert not first.keys() & second.keys()
 
 
+API_SERVER = {"apiServer": {"ports": [8443, 16443], "cidrs": ["10.0.0.1/32", "fd00::1/128"]}}
 CASES: dict[str, list[Object]] = {
-    "stellwerk": [{}, {"monitoring": {"enabled": True}}],
+    "stellwerk": [{}, {"monitoring": {"enabled": True}}, {"networkPolicy": API_SERVER}],
     "stellwerk-epp": [
         {},
         {"monitoring": {"enabled": True}, "metrics": {"auth": False}},
         {"leaderElection": True},
+        {"networkPolicy": API_SERVER},
         {"pool": {"create": False, "matchLabels": {"model": "mistral", "tier": "gpu"}}},
     ],
 }
@@ -206,6 +208,21 @@ def test_servers_of_a_pool_have_to_be_named_and_are_the_only_ones() -> None:
         assert {"podSelector": {"matchLabels": {"model": "x"}}} in [
             peer for rule in policy["spec"]["egress"] for peer in rule.get("to", ())
         ]
+
+
+@installs
+def test_the_api_server_is_at_its_ports_of_any_address_or_of_those_that_are_named(install: Install) -> None:
+    def egress(**settings: Object) -> Object:
+        found = rendered(HERE / "charts" / install.chart, with_settings(install, settings), install.namespace)
+        (policy,) = (each for each in found if each["kind"] == "NetworkPolicy")
+        rule: Object = policy["spec"]["egress"][0]
+        return rule
+
+    assert egress() == {"to": [], "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443)]}
+    assert egress(networkPolicy={"apiServer": {"ports": [8443], "cidrs": ["10.0.0.1/32"]}}) == {
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+        "ports": [{"protocol": "TCP", "port": 8443}],
+    }
 
 
 def test_helm_adds_nothing_to_the_labels_of_servers() -> None:
