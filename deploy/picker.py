@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.pods import TO_API_SERVER, binding, manifest, pod_spec
-from deploy.value import Either, Needed, Object, Value, text, value
+from deploy.value import Either, Needed, Object, Sum, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
@@ -18,6 +18,8 @@ SERVERS = Needed(
     "pool.matchLabels is empty: give labels of the model servers' Pods, like --set pool.matchLabels.app=llama",
 )
 """The pool selects these Pods, and the picker may reach no others. No default: Helm would add what is given to it."""
+GRACE = Sum("Values.drainSeconds", 2, 15)
+"""The drain timeout bounds twice: how long requests are still taken, and how long the last ones run on."""
 OPTIONS = Value("Values.name", suffix="-options")
 """More options, as environment."""
 _RBAC = f"{RBAC_GROUP}/v1"
@@ -108,7 +110,7 @@ def _deployment() -> Object:
         "selector": {"matchLabels": SELECTOR},
         # A rolling update would wait for a standby to be ready before it takes the leader down.
         "strategy": Either("Values.leaderElection", {"type": "Recreate"}, "Values.rollout"),
-        "template": {"metadata": {"labels": LABELS}, "spec": pod_spec(NAME, SELECTOR, "", container, volumes)},
+        "template": {"metadata": {"labels": LABELS}, "spec": pod_spec(NAME, SELECTOR, "", container, volumes, GRACE)},
     }
 
 
@@ -124,6 +126,8 @@ def arguments() -> list[Any]:
         text("leaderElection"),
         "--metrics-endpoint-auth",
         text("metrics.auth"),
+        "--drain-timeout",
+        text("drainSeconds"),
         "--log-level",
         value("logLevel"),
         "--log-format",

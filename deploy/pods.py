@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.value import ENTRY, NAMESPACE, Each, Object, Value, value
+from deploy.value import ENTRY, NAMESPACE, Each, Object, Sum, Value, value
 
 USER = 65532
 """Of the image (see Dockerfile); nobody on a node."""
@@ -19,11 +19,14 @@ TO_API_SERVER: Object = {
 """Egress of a policy. It cannot name the API server, and no address stands for every one."""
 
 
-def pod_spec(account: Any, labels: Object, placement: str, container: Object, volumes: list[Object]) -> Object:
-    """`placement` is the path of the chart's values with `nodeSelector` and `tolerations`, ending in a dot or empty."""
+def pod_spec(
+    account: Any, labels: Object, placement: str, container: Object, volumes: list[Object], grace: int | Sum
+) -> Object:
+    """`placement` is the path of the chart's values with `nodeSelector` and `tolerations`, ending in a dot or empty;
+    `grace` the seconds from SIGTERM to SIGKILL."""
     return {
         "serviceAccountName": account,
-        "terminationGracePeriodSeconds": 45,
+        "terminationGracePeriodSeconds": grace,
         "imagePullSecrets": value("imagePullSecrets"),
         "nodeSelector": value(f"{placement}nodeSelector"),
         "tolerations": value(f"{placement}tolerations"),

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -105,10 +106,8 @@ def test_what_a_value_turns_off_is_not_rendered(install: Install) -> None:
 
 
 def test_a_leader_may_be_evicted_and_replaced_although_no_standby_is_ready() -> None:
-    chart, values = HERE / "charts" / PICKER_INSTALL.chart, PICKER_INSTALL.values()
-
     def found(elects: bool) -> tuple[set[str], str]:
-        objects = rendered(chart, {**values, "leaderElection": elects}, "default")
+        objects = picker_objects(leaderElection=elects)
         (deployment,) = (each for each in objects if each["kind"] == "Deployment")
         return {each["kind"] for each in objects}, deployment["spec"]["strategy"]["type"]
 
@@ -118,6 +117,22 @@ def test_a_leader_may_be_evicted_and_replaced_although_no_standby_is_ready() -> 
     kinds, strategy = found(False)
     assert "PodDisruptionBudget" in kinds
     assert strategy == "RollingUpdate"
+
+
+@pytest.mark.parametrize("seconds", [1, 30, 90])
+def test_a_picker_has_the_time_to_drain_that_it_is_told_to_take(seconds: int) -> None:
+    (deployment,) = (each for each in picker_objects(drainSeconds=seconds) if each["kind"] == "Deployment")
+    spec = deployment["spec"]["template"]["spec"]
+    arguments = spec["containers"][0]["args"][1:]
+    assert config_of(epp.make_context("epp", arguments).params).timeouts.drain_seconds == seconds
+    # Beside the two phases: what is left is closed in a second each.
+    assert spec["terminationGracePeriodSeconds"] >= 2 * seconds + 10
+
+
+def picker_objects(**settings: Any) -> list[Object]:
+    """Of the picker's chart."""
+    values = with_settings(PICKER_INSTALL, settings)
+    return rendered(HERE / "charts" / PICKER_INSTALL.chart, values, "default")
 
 
 def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
@@ -134,7 +149,7 @@ CASES: dict[str, list[Object]] = {
     "stellwerk-epp": [
         {},
         {"monitoring": {"enabled": True}, "metrics": {"auth": False}},
-        {"leaderElection": True},
+        {"leaderElection": True, "drainSeconds": 90},
         {"networkPolicy": API_SERVER},
         {"pool": {"create": False, "matchLabels": {"model": "mistral", "tier": "gpu"}}},
     ],

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stellwerk.control.gateway.deployment import Defaults
 from stellwerk.control.gateway.permissions import (
     CONTROLLER,
     GATEWAY,
@@ -277,7 +278,7 @@ def test_what_is_not_ours_to_say_is_left_to_others_and_the_rest_is_put_back(plac
         def pod() -> Any:
             return place.get("Deployment", name, "apps/v1")["spec"]["template"]["spec"]
 
-        expect(child, "the grace period", lambda: pod()["terminationGracePeriodSeconds"] == 45)
+        expect(child, "the grace period", lambda: pod()["terminationGracePeriodSeconds"] == Defaults().grace_seconds)
         deployment = place.get("Deployment", name, "apps/v1")
         assert deployment["spec"]["replicas"] == 3
         assert deployment["metadata"]["labels"]["of"] == "others"
