@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import TO_API_SERVER, binding, manifest, pod_spec
+from deploy.pods import TO_API_SERVER, binding, manifest, options, pod_spec
 from deploy.value import NAMESPACE, Object, text, value
 from stellwerk.control.fields import LEGACY_GROUP, ROUTER_GROUP
 from stellwerk.control.gateway.deployment import APP
@@ -20,8 +20,6 @@ from stellwerk.control.gateway.permissions import (
 
 NAME = "stellwerk-controller"
 EDITOR = "stellwerk-model-editor"
-OPTIONS = f"{NAME}-options"
-"""More options, as environment."""
 CONTROLLER_NAME = "stellwerk.dev/gateway-controller"
 LABELS: Object = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "stellwerk"}
 SELECTOR: Object = {"app.kubernetes.io/name": NAME}
@@ -68,7 +66,6 @@ def controller() -> list[Object]:
     budget = {"maxUnavailable": value("controller.maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
     service = {"selector": SELECTOR, "ports": [{"name": "admin", "port": _ADMIN, "targetPort": "admin"}]}
     return [
-        manifest("v1", "ConfigMap", OPTIONS, LABELS, data=value("controller.options")),
         manifest("apps/v1", "Deployment", NAME, LABELS, spec=_deployment()),
         manifest("v1", "Service", NAME, LABELS, spec=service),
         manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=budget),
@@ -82,7 +79,7 @@ def _deployment() -> Object:
     container: Object = {
         "name": "controller",
         "args": [*arguments, "--log-format", "json"],
-        "envFrom": [{"configMapRef": {"name": OPTIONS}}],
+        "env": [options("Values.controller.options")],
         "ports": [{"name": "admin", "containerPort": _ADMIN, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 5, "timeoutSeconds": 3},
         "livenessProbe": {

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import TO_API_SERVER, binding, manifest, pod_spec
+from deploy.pods import TO_API_SERVER, binding, manifest, options, pod_spec
 from deploy.value import Either, Needed, Object, Sum, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
@@ -20,8 +20,6 @@ SERVERS = Needed(
 """The pool selects these Pods, and the picker may reach no others. No default: Helm would add what is given to it."""
 GRACE = Sum("Values.drainSeconds", 2, 15)
 """The drain timeout bounds twice: how long requests are still taken, and how long the last ones run on."""
-OPTIONS = Value("Values.name", suffix="-options")
-"""More options, as environment."""
 _RBAC = f"{RBAC_GROUP}/v1"
 _PORTS = {"grpc-ext-proc": 9002, "grpc-health": 9003, "metrics": 9090}
 _CONFIG = "/etc/stellwerk"
@@ -79,7 +77,6 @@ def picker() -> list[Object]:
     }
     return [
         manifest("v1", "ConfigMap", NAME, LABELS, data={"picker.yaml": value("pickerConfig")}),
-        manifest("v1", "ConfigMap", OPTIONS, LABELS, data=value("options")),
         manifest("apps/v1", "Deployment", NAME, LABELS, spec=_deployment()),
         manifest("v1", "Service", NAME, LABELS, spec={"selector": SELECTOR, "ports": ports}),
         manifest("networking.k8s.io/v1", "NetworkPolicy", NAME, LABELS, spec=policy),
@@ -96,8 +93,10 @@ def _deployment() -> Object:
     container: Object = {
         "name": "epp",
         "args": arguments(),
-        "envFrom": [{"configMapRef": {"name": OPTIONS}}],
-        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "env": [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            options("Values.options"),
+        ],
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in _PORTS.items()],
         "readinessProbe": _probe("readiness", 2),
         "livenessProbe": {**_probe("liveness", 10), "initialDelaySeconds": 10},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.value import ENTRY, NAMESPACE, Each, Object, Sum, Value, value
+from deploy.value import ENTRY, ENTRY_TEXT, KEY, NAMESPACE, Each, Object, Sum, Value, value
 
 USER = 65532
 """Of the image (see Dockerfile); nobody on a node."""
@@ -17,6 +17,11 @@ TO_API_SERVER: Object = {
     "ports": [Each(f"{_API_SERVER}.ports", {"protocol": "TCP", "port": ENTRY})],
 }
 """Egress of a policy. It cannot name the API server, and no address stands for every one."""
+
+
+def options(path: str) -> Each:
+    """More options of a command, as variables. In the pod's own words, so that a change restarts it."""
+    return Each(path, {"name": KEY, "value": ENTRY_TEXT})
 
 
 def pod_spec(

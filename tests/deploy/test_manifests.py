@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from deploy import pods
 from deploy.generate import HERE, INSTALLS, PICKER_INSTALL, Install, files, is_on
@@ -17,6 +19,7 @@ from deploy.value import filled
 from stellwerk import __version__
 from stellwerk.cli.epp import config_of, epp
 from stellwerk.cli.main import main
+from stellwerk.config import Config
 from stellwerk.control.crds import definitions
 from stellwerk.control.gateway.parameters import Parameters, parameters
 from stellwerk.control.gateway.permissions import (
@@ -129,6 +132,20 @@ def test_a_picker_has_the_time_to_drain_that_it_is_told_to_take(seconds: int) ->
     assert spec["terminationGracePeriodSeconds"] >= 2 * seconds + 10
 
 
+def test_options_are_variables_whatever_their_type_and_reach_the_command() -> None:
+    (deployment,) = (each for each in picker_objects(options=OPTIONS) if each["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert variables == {**OPTIONS, "STELLWERK_EPP_STRICT_MODELS": "true", "STELLWERK_EPP_MAX_BODY_DEPTH": "50"}
+    read: list[Config] = []
+    command = click.Command("epp", params=epp.params, callback=lambda **options: read.append(config_of(options)))
+    group = click.Group("stellwerk", commands={"epp": command})
+    done = CliRunner(env=variables).invoke(group, container["args"], auto_envvar_prefix="STELLWERK")
+    assert done.exit_code == 0, done.output
+    assert read[0].epp.is_strict
+    assert (read[0].body.max_body_depth, read[0].epp.grpc.host) == (50, "::")
+
+
 def picker_objects(**settings: Any) -> list[Object]:
     """Of the picker's chart."""
     values = with_settings(PICKER_INSTALL, settings)
@@ -144,13 +161,18 @@ def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
 
 
 API_SERVER = {"apiServer": {"ports": [8443, 16443], "cidrs": ["10.0.0.1/32", "fd00::1/128"]}}
+OPTIONS = {"STELLWERK_EPP_STRICT_MODELS": True, "STELLWERK_EPP_MAX_BODY_DEPTH": 50, "STELLWERK_EPP_BIND_ADDRESS": "::"}
 CASES: dict[str, list[Object]] = {
-    "stellwerk": [{}, {"monitoring": {"enabled": True}}, {"networkPolicy": API_SERVER}],
+    "stellwerk": [
+        {},
+        {"monitoring": {"enabled": True}, "networkPolicy": API_SERVER},
+        {"controller": {"options": {"STELLWERK_CONTROLLER_ARGUMENTS": "--drain-timeout 60s"}}},
+    ],
     "stellwerk-epp": [
         {},
         {"monitoring": {"enabled": True}, "metrics": {"auth": False}},
         {"leaderElection": True, "drainSeconds": 90},
-        {"networkPolicy": API_SERVER},
+        {"networkPolicy": API_SERVER, "options": OPTIONS},
         {"pool": {"create": False, "matchLabels": {"model": "mistral", "tier": "gpu"}}},
     ],
 }
