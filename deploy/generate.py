@@ -1,7 +1,8 @@
 """Writes the plain manifests and the charts' templates from the same objects. `make docs`; a test fails when they are
 out of date.
 
-    deploy/manifests/   for kubectl apply -k, with the charts' default values
+    deploy/manifests/   for kubectl apply -k, with the charts' default values. Definitions are on their own: what
+                        installs can be deleted without all the objects of their kinds
     deploy/charts/      for helm install; values.yaml and Chart.yaml are written by hand
 """
 
@@ -32,14 +33,14 @@ class Part(Struct, frozen=True):
 
 
 class Install(Struct, frozen=True):
-    """A chart, and the directory of plain manifests that is equal to it."""
+    """A chart, and the directory of plain manifests that is equal to it but for the definitions."""
 
     chart: str
     directory: str
     namespace: str
     parts: tuple[Part, ...]
     has_pools: bool
-    """Whether it brings the definitions of InferencePools: a foreign gateway has them."""
+    """Whether the chart brings the definitions of InferencePools: a foreign gateway has them."""
     has_namespace: bool = False
     settings: Mapping[str, Mapping[str, Any]] = {}
     """By section: what the chart has no default for."""
@@ -91,6 +92,7 @@ def files() -> dict[str, str]:
     pools = [each for each in definitions() if each["spec"]["names"]["kind"] == "InferencePool"]
     models = [each for each in definitions() if each not in pools]
     made = {
+        "manifests/crds/kustomization.yaml": kustomization(["models", "pools"]),
         "manifests/crds/pools/pools.yaml": dumped(pools),
         "manifests/crds/pools/kustomization.yaml": kustomization(["pools.yaml"]),
         "manifests/crds/models/models.yaml": dumped(models),
@@ -116,7 +118,7 @@ def template(part: Part) -> str:
 def plain(install: Install) -> dict[str, str]:
     """The same with default values. Monitoring, whose kinds not every cluster has, has a directory of its own."""
     scope, base = install.scope(install.values()), f"manifests/{install.directory}"
-    resources = ["../crds/models", *(["../crds/pools"] if install.has_pools else [])]
+    resources: list[str] = []
     made = {}
     if install.has_namespace:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": install.namespace}}

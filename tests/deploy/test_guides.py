@@ -29,7 +29,8 @@ def installed() -> Iterator[Cluster]:
     if absent := missing():
         pytest.skip(f"no test cluster: missing {'; '.join(absent)}")
     with running() as started:
-        started.apply(*kustomized(HERE / "manifests" / "gateway"))
+        for part in ("crds", "gateway"):
+            started.apply(*kustomized(HERE / "manifests" / part))
         started.wait_for_deployment("stellwerk-controller", "stellwerk-system")
         yield started
 

@@ -45,7 +45,6 @@ BUILT_IN = {
     "policy/v1",
     "networking.k8s.io/v1",
     "rbac.authorization.k8s.io/v1",
-    "apiextensions.k8s.io/v1",
 }
 
 installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
@@ -91,10 +90,14 @@ def test_a_chart_renders_to_the_plain_manifests(install: Install) -> None:
     values["monitoring"]["enabled"] = True
     chart = rendered(HERE / "charts" / install.chart, values, install.namespace)
     plain = kustomized(MANIFESTS / f"{install.directory}-monitoring")
-    own = [each for each in plain if each["kind"] not in ("CustomResourceDefinition", "Namespace")]
-    assert by_key(chart) == by_key(own)
+    assert by_key(chart) == by_key([each for each in plain if each["kind"] != "Namespace"])
     defined = [each for path in (HERE / "charts" / install.chart / "crds").iterdir() for each in documents(path)]
-    assert by_key(defined) == by_key([each for each in plain if each["kind"] == "CustomResourceDefinition"])
+    wanted = ("models", "pools") if install.has_pools else ("models",)
+    assert by_key(defined) == by_key([each for part in wanted for each in kustomized(MANIFESTS / "crds" / part)])
+
+
+def test_deleting_what_was_installed_deletes_no_kind_with_all_its_objects() -> None:
+    assert not [key(each) for each in everything() if each["kind"] == "CustomResourceDefinition"]
 
 
 @installs
@@ -269,7 +272,7 @@ def test_helm_adds_nothing_to_the_labels_of_servers() -> None:
     assert pool["spec"]["selector"] == {"matchLabels": {"model": "x"}}
 
 
-BUILT = [*(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS), *EXAMPLES]
+BUILT = [MANIFESTS / "crds", *(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS), *EXAMPLES]
 
 
 @pytest.mark.parametrize("directory", BUILT, ids=lambda path: path.name)
@@ -279,8 +282,7 @@ def test_kubectl_builds_the_same(directory: Path) -> None:
 
 
 def test_definitions_are_those_that_stellwerk_crds_prints() -> None:
-    shipped = [each for part in ("pools", "models") for each in kustomized(MANIFESTS / "crds" / part)]
-    assert by_key(shipped) == by_key(definitions())
+    assert by_key(kustomized(MANIFESTS / "crds")) == by_key(definitions())
 
 
 def test_roles_grant_what_the_code_says_it_uses() -> None:
