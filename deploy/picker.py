@@ -18,6 +18,7 @@ SERVERS = Needed(
     "pool.matchLabels is empty: give labels of the model servers' Pods, like --set pool.matchLabels.app=llama",
 )
 """The pool selects these Pods, and the picker may reach no others. No default: Helm would add what is given to it."""
+GROUP = value("pool.group")
 GRACE = Sum("Values.drainSeconds", 2, 15)
 """The drain timeout bounds twice: how long requests are still taken, and how long the last ones run on."""
 _RBAC = f"{RBAC_GROUP}/v1"
@@ -29,9 +30,14 @@ def rights() -> list[Object]:
     """In the pool's namespace."""
     return [
         manifest("v1", "ServiceAccount", NAME, LABELS),
-        manifest(_RBAC, "Role", NAME, LABELS, rules=rules(PICKER)),
+        manifest(_RBAC, "Role", NAME, LABELS, rules=[_of_the_pools_group(rule) for rule in rules(PICKER)]),
         binding("RoleBinding", NAME, ("Role", NAME), NAME, LABELS),
     ]
+
+
+def _of_the_pools_group(rule: Object) -> Object:
+    """Pools of one group are read, and which one that is, the picker is told."""
+    return {**rule, "apiGroups": [GROUP]} if rule["resources"] == ["inferencepools"] else rule
 
 
 def election() -> list[Object]:
@@ -119,6 +125,8 @@ def arguments() -> list[Any]:
         "epp",
         "--pool-name",
         value("pool.name"),
+        "--pool-group",
+        GROUP,
         "--config",
         f"{_CONFIG}/picker.yaml",
         "--ha-enable-leader-election",

@@ -9,6 +9,7 @@ import pytest
 
 from deploy.generate import HERE, PICKER_INSTALL
 from stellwerk import __version__
+from stellwerk.control.fields import LEGACY_GROUP
 from stellwerk.control.gateway.permissions import ROUTING
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.cluster.cluster import Cluster, running
@@ -96,6 +97,21 @@ def test_the_picker_of_the_manifests_serves_its_pool(installed: Cluster) -> None
     installed.apply(*placed("servers", "default"), *kustomized(HERE / "manifests" / "epp"))
     installed.wait_for_deployment("llama", "default")
     installed.wait_for_deployment("llama-epp", "default")
+
+
+def test_the_chart_serves_a_pool_of_june_2025(installed: Cluster) -> None:
+    old = {
+        "apiVersion": f"{LEGACY_GROUP}/v1alpha2",
+        "kind": "InferencePool",
+        "metadata": {"name": "june", "namespace": "default"},
+        "spec": {"selector": {"app": "llama"}, "targetPortNumber": 8000, "extensionRef": {"name": "june-epp"}},
+    }
+    defaults = PICKER_INSTALL.values()
+    pool = {**defaults["pool"], "create": False, "name": "june", "group": LEGACY_GROUP}
+    values = {**defaults, "name": "june-epp", "pool": pool}
+    installed.apply(*placed("servers", "default"), old)
+    installed.apply(*rendered(HERE / "charts" / PICKER_INSTALL.chart, values, "default"))
+    installed.wait_for_deployment("june-epp", "default")
 
 
 def test_pickers_that_elect_one_are_replaced_and_their_leader_may_be_evicted(installed: Cluster) -> None:

@@ -21,6 +21,7 @@ from stellwerk.cli.epp import config_of, epp
 from stellwerk.cli.main import main
 from stellwerk.config import Config
 from stellwerk.control.crds import definitions
+from stellwerk.control.fields import LEGACY_GROUP, POOL_GROUP
 from stellwerk.control.gateway.parameters import Parameters, parameters
 from stellwerk.control.gateway.permissions import (
     CONTROLLER,
@@ -135,6 +136,18 @@ def test_a_picker_has_the_time_to_drain_that_it_is_told_to_take(seconds: int) ->
     assert spec["terminationGracePeriodSeconds"] >= 2 * seconds + 10
 
 
+def test_a_picker_reads_pools_of_the_group_that_it_is_told_and_of_no_other() -> None:
+    for group in (POOL_GROUP, LEGACY_GROUP):
+        found = picker_objects(pool={"create": False, "group": group})
+        (deployment,) = (each for each in found if each["kind"] == "Deployment")
+        arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"][1:]
+        cluster = config_of(epp.make_context("epp", arguments).params).epp.cluster
+        assert cluster is not None
+        assert cluster.pool_group == group
+        rights = [rule for each in found if each["kind"] == "Role" for rule in each["rules"]]
+        assert [rule["apiGroups"] for rule in rights if "inferencepools" in rule["resources"]] == [[group]]
+
+
 def test_options_are_variables_whatever_their_type_and_reach_the_command() -> None:
     (deployment,) = (each for each in picker_objects(options=OPTIONS) if each["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -176,6 +189,7 @@ CASES: dict[str, list[Object]] = {
         {"monitoring": {"enabled": True}, "metrics": {"auth": False}},
         {"leaderElection": True, "drainSeconds": 90},
         {"networkPolicy": API_SERVER, "options": OPTIONS},
+        {"pool": {"create": False, "group": LEGACY_GROUP}},
         {"pool": {"create": False, "matchLabels": {"model": "mistral", "tier": "gpu"}}},
     ],
 }
