@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import TO_API_SERVER, binding, manifest, options, pod_spec
+from deploy.pods import COMMON_LABELS, TO_API_SERVER, binding, manifest, options, pod_spec
 from deploy.value import NAMESPACE, Object, text, value
 from stellwerk.control.fields import LEGACY_GROUP, ROUTER_GROUP
 from stellwerk.control.gateway.deployment import APP
@@ -21,8 +21,8 @@ from stellwerk.control.gateway.permissions import (
 NAME = "stellwerk-controller"
 EDITOR = "stellwerk-model-editor"
 CONTROLLER_NAME = "stellwerk.dev/gateway-controller"
-LABELS: Object = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "stellwerk"}
 SELECTOR: Object = {"app.kubernetes.io/name": NAME}
+LABELS: Object = {**SELECTOR, **COMMON_LABELS}
 GRACE_SECONDS = 30
 """It has nothing to drain, and gives its Lease back at once."""
 _ADMIN = 9090
@@ -95,7 +95,7 @@ def _deployment() -> Object:
         "selector": {"matchLabels": SELECTOR},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
-            "metadata": {"labels": LABELS},
+            "metadata": {"labels": LABELS, "annotations": value("controller.podAnnotations")},
             "spec": pod_spec(NAME, SELECTOR, "controller.", container, [], GRACE_SECONDS),
         },
     }

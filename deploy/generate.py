@@ -3,9 +3,10 @@ out of date.
 
     deploy/manifests/   for kubectl apply -k, with the charts' default values. Definitions are on their own: what
                         installs can be deleted without all the objects of their kinds
-    deploy/charts/      for helm install; values.yaml and Chart.yaml are written by hand
+    deploy/charts/      for helm install; values.yaml, Chart.yaml and NOTES.txt are written by hand
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from deploy import gateway, picker
+from deploy import gateway, picker, schema
 from deploy.value import Object, dumped, filled, templated
 from stellwerk.control.crds import definitions
 
@@ -39,6 +40,8 @@ class Install(Struct, frozen=True):
     directory: str
     namespace: str
     parts: tuple[Part, ...]
+    schema: Callable[[], Object]
+    """Of the chart's values."""
     has_pools: bool
     """Whether the chart brings the definitions of InferencePools: a foreign gateway has them."""
     has_namespace: bool = False
@@ -65,6 +68,7 @@ GATEWAY_INSTALL = Install(
         Part("gatewayclass", gateway.gateway_class, "gatewayClass.create"),
         Part("monitoring", gateway.monitoring, "monitoring.enabled"),
     ),
+    schema=schema.of_gateway,
     has_pools=True,
     has_namespace=True,
 )
@@ -81,6 +85,7 @@ PICKER_INSTALL = Install(
         Part("pool", picker.pool, "pool.create"),
         Part("monitoring", picker.monitoring, "monitoring.enabled"),
     ),
+    schema=schema.of_picker,
     has_pools=False,
     settings={"pool": {"matchLabels": {"app": "llama"}}},
 )
@@ -105,7 +110,11 @@ def files() -> dict[str, str]:
             made[f"{chart}/crds/pools.yaml"] = dumped(pools)
         made |= {f"{chart}/templates/{part.name}.yaml": template(part) for part in install.parts}
         made |= plain(install)
-    return {path: NOTE + text for path, text in made.items()}
+    schemas = {
+        f"charts/{install.chart}/values.schema.json": f"{json.dumps(install.schema(), indent=2)}\n"
+        for install in INSTALLS
+    }
+    return {path: NOTE + text for path, text in made.items()} | schemas
 
 
 def template(part: Part) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import TO_API_SERVER, binding, manifest, options, pod_spec
+from deploy.pods import COMMON_LABELS, TO_API_SERVER, binding, manifest, options, pod_spec
 from deploy.value import Either, Needed, Object, Sum, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
@@ -12,7 +12,7 @@ NAME = value("name")
 CLUSTER_NAME = Value("Release.Namespace", ("Values.name",))
 """Of what belongs to the whole cluster."""
 SELECTOR: Object = {"app.kubernetes.io/name": "stellwerk-epp", "app.kubernetes.io/instance": NAME}
-LABELS: Object = {**SELECTOR, "app.kubernetes.io/part-of": "stellwerk"}
+LABELS: Object = {**SELECTOR, **COMMON_LABELS}
 SERVERS = Needed(
     "Values.pool.matchLabels",
     "pool.matchLabels is empty: give labels of the model servers' Pods, like --set pool.matchLabels.app=llama",
@@ -115,7 +115,10 @@ def _deployment() -> Object:
         "selector": {"matchLabels": SELECTOR},
         # A rolling update would wait for a standby to be ready before it takes the leader down.
         "strategy": Either("Values.leaderElection", {"type": "Recreate"}, "Values.rollout"),
-        "template": {"metadata": {"labels": LABELS}, "spec": pod_spec(NAME, SELECTOR, "", container, volumes, GRACE)},
+        "template": {
+            "metadata": {"labels": LABELS, "annotations": value("podAnnotations")},
+            "spec": pod_spec(NAME, SELECTOR, "", container, volumes, GRACE),
+        },
     }
 
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 from deploy.value import ENTRY, ENTRY_TEXT, KEY, NAMESPACE, Each, Object, Sum, Value, value
+from stellwerk import __version__
 
 USER = 65532
 """Of the image (see Dockerfile); nobody on a node."""
+COMMON_LABELS: Object = {"app.kubernetes.io/version": __version__, "app.kubernetes.io/part-of": "stellwerk"}
 CONTAINER_SECURITY: Object = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -27,14 +29,18 @@ def options(path: str) -> Each:
 def pod_spec(
     account: Any, labels: Object, placement: str, container: Object, volumes: list[Object], grace: int | Sum
 ) -> Object:
-    """`placement` is the path of the chart's values with `nodeSelector` and `tolerations`, ending in a dot or empty;
-    `grace` the seconds from SIGTERM to SIGKILL."""
+    """`placement` is the path of the chart's values that say where pods run, ending in a dot or empty; `grace` the
+    seconds from SIGTERM to SIGKILL."""
     return {
         "serviceAccountName": account,
         "terminationGracePeriodSeconds": grace,
         "imagePullSecrets": value("imagePullSecrets"),
+        # No variables for each Service of the namespace: their names could be those of options.
+        "enableServiceLinks": False,
+        "affinity": value(f"{placement}affinity"),
         "nodeSelector": value(f"{placement}nodeSelector"),
         "tolerations": value(f"{placement}tolerations"),
+        "priorityClassName": value(f"{placement}priorityClassName"),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

@@ -36,6 +36,7 @@ from stellwerk.control.kube.permissions import PICKER, REVIEWS
 from tests.cluster.images import EPP, STELLWERK
 from tests.cluster.toolchain import HELM, program, unbuilt
 from tests.kit.helm import Refused, rendered
+from tests.kit.helm import filled as text_of
 from tests.kit.manifests import EXAMPLES, Object, by_key, documents, key, kustomized
 
 MANIFESTS = HERE / "manifests"
@@ -178,11 +179,18 @@ def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
 
 API_SERVER = {"apiServer": {"ports": [8443, 16443], "cidrs": ["10.0.0.1/32", "fd00::1/128"]}}
 OPTIONS = {"STELLWERK_EPP_STRICT_MODELS": True, "STELLWERK_EPP_MAX_BODY_DEPTH": 50, "STELLWERK_EPP_BIND_ADDRESS": "::"}
+PLACED: Object = {
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+    "nodeSelector": {"pool": "system"},
+    "tolerations": [{"key": "system", "operator": "Exists"}],
+    "priorityClassName": "system-cluster-critical",
+    "podAnnotations": {"prometheus.io/scrape": "true"},
+}
 CASES: dict[str, list[Object]] = {
     "stellwerk": [
         {},
         {"monitoring": {"enabled": True}, "networkPolicy": API_SERVER},
-        {"controller": {"options": {"STELLWERK_CONTROLLER_ARGUMENTS": "--drain-timeout 60s"}}},
+        {"controller": {"options": {"STELLWERK_CONTROLLER_ARGUMENTS": "--drain-timeout 60s"}, **PLACED}},
     ],
     "stellwerk-epp": [
         {},
@@ -190,6 +198,7 @@ CASES: dict[str, list[Object]] = {
         {"leaderElection": True, "drainSeconds": 90},
         {"networkPolicy": API_SERVER, "options": OPTIONS},
         {"pool": {"create": False, "group": LEGACY_GROUP}},
+        PLACED,
         {"pool": {"create": False, "matchLabels": {"model": "mistral", "tier": "gpu"}}},
     ],
 }
@@ -328,6 +337,72 @@ def test_every_binding_names_a_role_and_an_account_that_are_there() -> None:
             assert (named["kind"], place if named["kind"] == "Role" else "", named["name"]) in found
             for subject in each["subjects"]:
                 assert (subject["kind"], subject["namespace"], subject["name"]) in found
+
+
+def test_values_say_where_pods_run_and_what_is_noted_on_them() -> None:
+    for install in INSTALLS:
+        settings = PLACED if install is PICKER_INSTALL else {"controller": PLACED}
+        found = rendered(HERE / "charts" / install.chart, with_settings(install, settings), install.namespace)
+        (template,) = (each["spec"]["template"] for each in found if each["kind"] == "Deployment")
+        placed = {name: template["spec"][name] for name in PLACED if name != "podAnnotations"}
+        assert {**placed, "podAnnotations": template["metadata"]["annotations"]} == PLACED
+
+
+@installs
+def test_everything_says_of_which_version_it_is(install: Install) -> None:
+    for each in kustomized(MANIFESTS / install.directory):
+        if each["kind"] != "Namespace":
+            assert each["metadata"]["labels"]["app.kubernetes.io/version"] == __version__, key(each)
+        assert "app.kubernetes.io/version" not in str(each.get("spec", {}).get("selector"))
+
+
+def test_no_pod_takes_a_service_of_its_namespace_for_an_option() -> None:
+    examples = [each for example in EXAMPLES for each in kustomized(example) if each["kind"] == "Deployment"]
+    assert examples
+    for spec in (*pod_specs(), *(each["spec"]["template"]["spec"] for each in examples)):
+        assert spec["enableServiceLinks"] is False
+
+
+@installs
+def test_the_schema_knows_every_value_and_no_others(install: Install) -> None:
+    def names(schema: Object, values: Object) -> None:
+        assert schema["properties"].keys() - {"global"} == values.keys()
+        for name, part in schema["properties"].items():
+            if not part.get("additionalProperties", True) and values[name]:
+                assert part["type"] == "object"
+                names(part, values[name])
+
+    names(install.schema(), install.values())
+
+
+MISTAKES = [
+    ("stellwerk", "controller.repilcas=3", "repilcas"),
+    ("stellwerk", "gatewayClass.serviceType=Loadbalancer", "/gatewayClass/serviceType"),
+    ("stellwerk", "controller.options.STELLWERK_CONTROLLER_ARGUMENT=x", "STELLWERK_CONTROLLER_ARGUMENT"),
+    ("stellwerk-epp", "repilcas=3", "repilcas"),
+    ("stellwerk-epp", "replicas=two", "/replicas"),
+    ("stellwerk-epp", "pool.failureMode=FailClosed", "/pool/failureMode"),
+    ("stellwerk-epp", "pool.group=inference.networking.x-k8s.io", "/pool/create"),
+    ("stellwerk-epp", "options.STELLWERK_EPP_STRICT_MODEL=true", "STELLWERK_EPP_STRICT_MODEL"),
+]
+
+
+@pytest.mark.parametrize(("chart", "setting", "named"), MISTAKES)
+def test_helm_refuses_a_mistake_by_its_name(chart: str, setting: str, named: str) -> None:
+    (install,) = (each for each in INSTALLS if each.chart == chart)
+    done = helm(install, "--set", f"{'pool.matchLabels.app=llama,' if install is PICKER_INSTALL else ''}{setting}")
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+@cases
+def test_what_is_said_after_an_installation_is_about_that_installation(install: Install, settings: Object) -> None:
+    values = with_settings(install, settings)
+    said = text_of((HERE / "charts" / install.chart / "templates" / "NOTES.txt").read_text(), install.scope(values))
+    assert f"--namespace {install.namespace}" in said
+    if install is PICKER_INSTALL:
+        assert ("is not part of this release" in said) is not values["pool"]["create"]
+        assert ("the others stand by" in said) is values["leaderElection"]
 
 
 def test_pods_have_no_privileges_and_a_read_only_root() -> None:

@@ -144,6 +144,8 @@ def _deployment(gateway: Gateway, name: str, parameters: Parameters, defaults: D
     pod: Object = {
         "serviceAccountName": name,
         "terminationGracePeriodSeconds": defaults.grace_seconds,
+        # No variables for each Service of the namespace: their names could be those of options.
+        "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,

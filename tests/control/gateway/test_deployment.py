@@ -95,6 +95,7 @@ def test_listeners_of_one_port_share_a_port_of_the_service() -> None:
 def test_pods_have_no_privileges() -> None:
     pod = made(gateway())["Deployment"]["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["enableServiceLinks"] is False
     assert pod["containers"][0]["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
