@@ -74,11 +74,9 @@ def controller() -> list[Object]:
 
 
 def _deployment() -> Object:
-    arguments: list[Any] = ["controller", "--admin", f"0.0.0.0:{_ADMIN}", "--controller-name", CONTROLLER_NAME]
-    arguments += ["--gateway-image", value("image"), "--log-level", value("controller.logLevel")]
     container: Object = {
         "name": "controller",
-        "args": [*arguments, "--log-format", "json"],
+        "args": arguments(),
         "env": [options("Values.controller.options")],
         "ports": [{"name": "admin", "containerPort": _ADMIN, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 5, "timeoutSeconds": 3},
@@ -99,6 +97,23 @@ def _deployment() -> Object:
             "spec": pod_spec(NAME, SELECTOR, "controller.", container, [], GRACE_SECONDS),
         },
     }
+
+
+def arguments() -> list[Any]:
+    """Of the container."""
+    return [
+        "controller",
+        "--admin",
+        f"0.0.0.0:{_ADMIN}",
+        "--controller-name",
+        CONTROLLER_NAME,
+        "--gateway-image",
+        value("image"),
+        "--log-level",
+        value("controller.logLevel"),
+        "--log-format",
+        "json",
+    ]
 
 
 def gateway_class() -> list[Object]:

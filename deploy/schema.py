@@ -1,8 +1,11 @@
 """The values that a chart takes, as JSON Schema (draft 7): what is misspelt or of another kind, Helm refuses by its
 place, before anything is installed."""
 
+from collections.abc import Sequence
+
 import click
 
+from deploy import gateway, picker
 from deploy.value import Object
 from stellwerk.cli.controller import controller
 from stellwerk.cli.epp import POOL_GROUPS, epp
@@ -41,7 +44,7 @@ def of_picker() -> Object:
         rollout=_ANY,
         maxUnavailable=_share(),
         drainSeconds={"type": "integer", "minimum": 1},
-        **_process(epp),
+        **_process(epp, picker.arguments()),
         pickerConfig=_TEXT,
         metrics=_closed(auth=_SWITCH),
     )
@@ -50,7 +53,7 @@ def of_picker() -> Object:
 def of_gateway() -> Object:
     """Of the chart stellwerk."""
     return _chart(
-        controller=_closed(replicas=_REPLICAS, maxUnavailable=_share(), **_process(controller)),
+        controller=_closed(replicas=_REPLICAS, maxUnavailable=_share(), **_process(controller, gateway.arguments())),
         gatewayClass=_closed(
             create=_SWITCH,
             name=_TEXT,
@@ -80,10 +83,11 @@ def _chart(**own: Object) -> Object:
     }
 
 
-def _process(command: click.Command) -> dict[str, Object]:
-    """Values of one Deployment that runs `command`."""
+def _process(command: click.Command, arguments: Sequence[object]) -> dict[str, Object]:
+    """Values of one Deployment that runs `command`. What stands in its `arguments` holds over any variable."""
     shown = (each for each in command.params if isinstance(each, click.Option) and not each.hidden)
-    variables = [f"STELLWERK_{command.name}_{each.name}".upper() for each in shown]
+    free = (each for each in shown if not any(name in arguments for name in each.opts))
+    variables = [f"STELLWERK_{command.name}_{each.name}".upper() for each in free]
     level = next(each for each in command.params if each.name == "log_level").type
     assert isinstance(level, click.Choice)
     return {

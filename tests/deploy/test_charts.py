@@ -144,6 +144,7 @@ def test_the_schema_knows_every_value_and_no_others(install: Install) -> None:
         ("stellwerk-epp", "pool.failureMode=FailClosed", "/pool/failureMode"),
         ("stellwerk-epp", f"pool.group={LEGACY_GROUP}", "/pool/create"),
         ("stellwerk-epp", "options.STELLWERK_EPP_STRICT_MODEL=true", "STELLWERK_EPP_STRICT_MODEL"),
+        ("stellwerk-epp", "options.STELLWERK_EPP_LOG_LEVEL=debug", "STELLWERK_EPP_LOG_LEVEL"),
         ("stellwerk-epp", "pool.name=llama", "pool.matchLabels is empty: give labels"),
     ],
 )
