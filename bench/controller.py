@@ -18,7 +18,7 @@ import yaml
 from bench.cpu import CpuMeter, resident_bytes
 from stellwerk.control.crds import definitions
 from tests.cluster.api import Api, Document
-from tests.cluster.toolchain import programs_directory
+from tests.cluster.toolchain import CRDS, program
 from tests.kit.api_server import ApiServer, missing_programs
 from tests.kit.controller_objects import gateway, gateway_class, http_route, inference_model, inference_pool
 from tests.kit.processes import call, free_port, stellwerk, wait_until
@@ -55,7 +55,7 @@ def run(seconds: float = 20.0) -> list[Result]:
 
 
 def _measure(server: ApiServer, state: Path, seconds: float) -> list[Result]:
-    crds = [yaml.safe_load(next((programs_directory() / "crds").glob(f"*_{name}.yaml")).read_text()) for name in _CRDS]
+    crds = [yaml.safe_load(next(program(CRDS).glob(f"*_{name}.yaml")).read_text()) for name in _CRDS]
     server.define([*definitions(), *crds])
     _fill(server.api)
     port = free_port()

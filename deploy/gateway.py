@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deploy.pods import API_SERVER_PORTS, binding, manifest, pod_spec
+from deploy.pods import COMMON_LABELS, TO_API_SERVER, binding, manifest, options, pod_spec
 from deploy.value import NAMESPACE, Object, text, value
 from stellwerk.control.fields import LEGACY_GROUP, ROUTER_GROUP
 from stellwerk.control.gateway.deployment import APP
@@ -20,11 +20,11 @@ from stellwerk.control.gateway.permissions import (
 
 NAME = "stellwerk-controller"
 EDITOR = "stellwerk-model-editor"
-OPTIONS = f"{NAME}-options"
-"""More options, as environment."""
 CONTROLLER_NAME = "stellwerk.dev/gateway-controller"
-LABELS: Object = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "stellwerk"}
 SELECTOR: Object = {"app.kubernetes.io/name": NAME}
+LABELS: Object = {**SELECTOR, **COMMON_LABELS}
+GRACE_SECONDS = 30
+"""It has nothing to drain, and gives its Lease back at once."""
 _ADMIN = 9090
 _RBAC = f"{RBAC_GROUP}/v1"
 
@@ -61,12 +61,11 @@ def controller() -> list[Object]:
         "podSelector": {"matchLabels": SELECTOR},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [{"protocol": "TCP", "port": _ADMIN}]}],
-        "egress": [{"ports": API_SERVER_PORTS}],
+        "egress": [TO_API_SERVER],
     }
     budget = {"maxUnavailable": value("controller.maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
     service = {"selector": SELECTOR, "ports": [{"name": "admin", "port": _ADMIN, "targetPort": "admin"}]}
     return [
-        manifest("v1", "ConfigMap", OPTIONS, LABELS, data=value("controller.options")),
         manifest("apps/v1", "Deployment", NAME, LABELS, spec=_deployment()),
         manifest("v1", "Service", NAME, LABELS, spec=service),
         manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=budget),
@@ -75,12 +74,10 @@ def controller() -> list[Object]:
 
 
 def _deployment() -> Object:
-    arguments: list[Any] = ["controller", "--admin", f"0.0.0.0:{_ADMIN}", "--controller-name", CONTROLLER_NAME]
-    arguments += ["--gateway-image", value("image"), "--log-level", value("controller.logLevel")]
     container: Object = {
         "name": "controller",
-        "args": [*arguments, "--log-format", "json"],
-        "envFrom": [{"configMapRef": {"name": OPTIONS}}],
+        "args": arguments(),
+        "env": [options("Values.controller.options")],
         "ports": [{"name": "admin", "containerPort": _ADMIN, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 5, "timeoutSeconds": 3},
         "livenessProbe": {
@@ -96,10 +93,27 @@ def _deployment() -> Object:
         "selector": {"matchLabels": SELECTOR},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
-            "metadata": {"labels": LABELS},
-            "spec": pod_spec(NAME, SELECTOR, "controller.", container, []),
+            "metadata": {"labels": LABELS, "annotations": value("controller.podAnnotations")},
+            "spec": pod_spec(NAME, SELECTOR, "controller.", container, [], GRACE_SECONDS),
         },
     }
+
+
+def arguments() -> list[Any]:
+    """Of the container."""
+    return [
+        "controller",
+        "--admin",
+        f"0.0.0.0:{_ADMIN}",
+        "--controller-name",
+        CONTROLLER_NAME,
+        "--gateway-image",
+        value("image"),
+        "--log-level",
+        value("controller.logLevel"),
+        "--log-format",
+        "json",
+    ]
 
 
 def gateway_class() -> list[Object]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from deploy.pods import API_SERVER_PORTS, binding, manifest, pod_spec
-from deploy.value import Object, Value, text, value
+from deploy.pods import COMMON_LABELS, TO_API_SERVER, binding, manifest, options, pod_spec
+from deploy.value import Either, Needed, Object, Sum, Value, text, value
 from stellwerk.control.fields import POOL_GROUP
 from stellwerk.control.gateway.permissions import LEASE, RBAC_GROUP, rules
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
@@ -12,9 +12,15 @@ NAME = value("name")
 CLUSTER_NAME = Value("Release.Namespace", ("Values.name",))
 """Of what belongs to the whole cluster."""
 SELECTOR: Object = {"app.kubernetes.io/name": "stellwerk-epp", "app.kubernetes.io/instance": NAME}
-LABELS: Object = {**SELECTOR, "app.kubernetes.io/part-of": "stellwerk"}
-OPTIONS = Value("Values.name", suffix="-options")
-"""More options, as environment."""
+LABELS: Object = {**SELECTOR, **COMMON_LABELS}
+SERVERS = Needed(
+    "Values.pool.matchLabels",
+    "pool.matchLabels is empty: give labels of the model servers' Pods, like --set pool.matchLabels.app=llama",
+)
+"""The pool selects these Pods, and the picker may reach no others. No default: Helm would add what is given to it."""
+GROUP = value("pool.group")
+GRACE = Sum("Values.drainSeconds", 2, 15)
+"""The drain timeout bounds twice: how long requests are still taken, and how long the last ones run on."""
 _RBAC = f"{RBAC_GROUP}/v1"
 _PORTS = {"grpc-ext-proc": 9002, "grpc-health": 9003, "metrics": 9090}
 _CONFIG = "/etc/stellwerk"
@@ -24,9 +30,14 @@ def rights() -> list[Object]:
     """In the pool's namespace."""
     return [
         manifest("v1", "ServiceAccount", NAME, LABELS),
-        manifest(_RBAC, "Role", NAME, LABELS, rules=rules(PICKER)),
+        manifest(_RBAC, "Role", NAME, LABELS, rules=[_of_the_pools_group(rule) for rule in rules(PICKER)]),
         binding("RoleBinding", NAME, ("Role", NAME), NAME, LABELS),
     ]
+
+
+def _of_the_pools_group(rule: Object) -> Object:
+    """Pools of one group are read, and which one that is, the picker is told."""
+    return {**rule, "apiGroups": [GROUP]} if rule["resources"] == ["inferencepools"] else rule
 
 
 def election() -> list[Object]:
@@ -49,7 +60,7 @@ def reviews() -> list[Object]:
 def pool() -> list[Object]:
     """The pool that names the picker."""
     spec = {
-        "selector": {"matchLabels": value("pool.matchLabels")},
+        "selector": {"matchLabels": SERVERS},
         "targetPorts": value("pool.targetPorts"),
         "endpointPickerRef": {
             "name": NAME,
@@ -68,28 +79,30 @@ def picker() -> list[Object]:
         "podSelector": {"matchLabels": SELECTOR},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in _PORTS.values()]}],
-        "egress": [
-            {"ports": API_SERVER_PORTS},
-            {"to": [{"podSelector": {"matchLabels": value("pool.matchLabels")}}]},
-        ],
+        "egress": [TO_API_SERVER, {"to": [{"podSelector": {"matchLabels": SERVERS}}]}],
     }
-    budget = {"maxUnavailable": value("maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
     return [
         manifest("v1", "ConfigMap", NAME, LABELS, data={"picker.yaml": value("pickerConfig")}),
-        manifest("v1", "ConfigMap", OPTIONS, LABELS, data=value("options")),
         manifest("apps/v1", "Deployment", NAME, LABELS, spec=_deployment()),
         manifest("v1", "Service", NAME, LABELS, spec={"selector": SELECTOR, "ports": ports}),
-        manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=budget),
         manifest("networking.k8s.io/v1", "NetworkPolicy", NAME, LABELS, spec=policy),
     ]
+
+
+def budget() -> list[Object]:
+    """Not with an election: standbys are never ready, so the leader could not be evicted, and its node not drained."""
+    spec = {"maxUnavailable": value("maxUnavailable"), "selector": {"matchLabels": SELECTOR}}
+    return [manifest("policy/v1", "PodDisruptionBudget", NAME, LABELS, spec=spec)]
 
 
 def _deployment() -> Object:
     container: Object = {
         "name": "epp",
         "args": arguments(),
-        "envFrom": [{"configMapRef": {"name": OPTIONS}}],
-        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "env": [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            options("Values.options"),
+        ],
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in _PORTS.items()],
         "readinessProbe": _probe("readiness", 2),
         "livenessProbe": {**_probe("liveness", 10), "initialDelaySeconds": 10},
@@ -100,8 +113,12 @@ def _deployment() -> Object:
     return {
         "replicas": value("replicas"),
         "selector": {"matchLabels": SELECTOR},
-        "strategy": value("rollout"),
-        "template": {"metadata": {"labels": LABELS}, "spec": pod_spec(NAME, SELECTOR, "", container, volumes)},
+        # A rolling update would wait for a standby to be ready before it takes the leader down.
+        "strategy": Either("Values.leaderElection", {"type": "Recreate"}, "Values.rollout"),
+        "template": {
+            "metadata": {"labels": LABELS, "annotations": value("podAnnotations")},
+            "spec": pod_spec(NAME, SELECTOR, "", container, volumes, GRACE),
+        },
     }
 
 
@@ -111,12 +128,16 @@ def arguments() -> list[Any]:
         "epp",
         "--pool-name",
         value("pool.name"),
+        "--pool-group",
+        GROUP,
         "--config",
         f"{_CONFIG}/picker.yaml",
         "--ha-enable-leader-election",
         text("leaderElection"),
         "--metrics-endpoint-auth",
         text("metrics.auth"),
+        "--drain-timeout",
+        text("drainSeconds"),
         "--log-level",
         value("logLevel"),
         "--log-format",

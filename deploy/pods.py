@@ -2,27 +2,45 @@
 
 from typing import Any
 
-from deploy.value import NAMESPACE, Object, Value, value
+from deploy.value import ENTRY, ENTRY_TEXT, KEY, NAMESPACE, Each, Object, Sum, Value, value
+from stellwerk import __version__
 
 USER = 65532
 """Of the image (see Dockerfile); nobody on a node."""
+COMMON_LABELS: Object = {"app.kubernetes.io/version": __version__, "app.kubernetes.io/part-of": "stellwerk"}
 CONTAINER_SECURITY: Object = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-API_SERVER_PORTS = [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]
-"""Policies cannot name the API server; these are its Service's port and its own."""
+_API_SERVER = "Values.networkPolicy.apiServer"
+TO_API_SERVER: Object = {
+    "to": [Each(f"{_API_SERVER}.cidrs", {"ipBlock": {"cidr": ENTRY}})],
+    "ports": [Each(f"{_API_SERVER}.ports", {"protocol": "TCP", "port": ENTRY})],
+}
+"""Egress of a policy. It cannot name the API server, and no address stands for every one."""
 
 
-def pod_spec(account: Any, labels: Object, placement: str, container: Object, volumes: list[Object]) -> Object:
-    """`placement` is the path of the chart's values with `nodeSelector` and `tolerations`, ending in a dot or empty."""
+def options(path: str) -> Each:
+    """More options of a command, as variables. In the pod's own words, so that a change restarts it."""
+    return Each(path, {"name": KEY, "value": ENTRY_TEXT})
+
+
+def pod_spec(
+    account: Any, labels: Object, placement: str, container: Object, volumes: list[Object], grace: int | Sum
+) -> Object:
+    """`placement` is the path of the chart's values that say where pods run, ending in a dot or empty; `grace` the
+    seconds from SIGTERM to SIGKILL."""
     return {
         "serviceAccountName": account,
-        "terminationGracePeriodSeconds": 45,
+        "terminationGracePeriodSeconds": grace,
         "imagePullSecrets": value("imagePullSecrets"),
+        # No variables for each Service of the namespace: their names could be those of options.
+        "enableServiceLinks": False,
+        "affinity": value(f"{placement}affinity"),
         "nodeSelector": value(f"{placement}nodeSelector"),
         "tolerations": value(f"{placement}tolerations"),
+        "priorityClassName": value(f"{placement}priorityClassName"),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

@@ -25,6 +25,7 @@ from stellwerk.control.envoy.route_mode.clusters import gateway_clusters, gatewa
 from stellwerk.control.envoy.route_mode.resources import gateway_resources
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.control.gateway.backend import BodyMode
+from stellwerk.control.gateway.deployment import NOTICE_SECONDS
 from stellwerk.control.gateway.plan import GatewayPlan, plan
 from stellwerk.control.gateway.ports import container_ports
 from stellwerk.control.gateway.world import World
@@ -42,8 +43,6 @@ from stellwerk.telemetry.render import Family
 
 MAX_HELD_SECONDS = 3.0
 """So long a new plan waits for the Pods of its pools."""
-NOTICE_SECONDS = 5.0
-"""A Service's rules take a moment to learn that a pod goes; until then it must not refuse connections."""
 
 _log = logging.getLogger("stellwerk.gateway")
 

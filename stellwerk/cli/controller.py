@@ -1,6 +1,7 @@
 """`stellwerk controller`: the controller of our GatewayClasses in a cluster."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -61,7 +62,7 @@ def controller(**options: Any) -> None:
     settings = Settings(
         controller=options["controller_name"],
         namespaces=tuple(options["namespaces"]),
-        defaults=Defaults(parameters, tuple(options["arguments"])),
+        defaults=Defaults(parameters, options["arguments"], drain_seconds(options["arguments"])),
     )
     config = ControllerConfig(
         settings=settings,
@@ -72,3 +73,14 @@ def controller(**options: Any) -> None:
         observability=Observability(log_format=options["log_format"], log_level=options["log_level"]),
     )
     sys.exit(run_controller(config))
+
+
+def drain_seconds(arguments: Sequence[str]) -> float:
+    """How long gateway pods with these arguments drain. Raises BadParameter: a wrong argument would end them all."""
+    from stellwerk.cli.gateway import gateway
+
+    try:
+        context = gateway.make_context("gateway", ["--gateway", "namespace/name", *arguments])
+    except click.UsageError as problem:
+        raise click.BadParameter(problem.format_message(), param_hint="--gateway-arg") from None
+    return float(context.params["drain_timeout"])

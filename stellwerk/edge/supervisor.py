@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _MAX_LINE_BYTES = 64 * 1024
 
 
-_LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS = 1.0
 """How long the output of an ended child is still read; a grandchild may hold the pipe open for ever."""
 
 
@@ -134,7 +134,7 @@ class Supervisor:
             child = self._running.get(program.name)
             if child is not None:
                 await _end(child.process, program.stop_seconds)
-                await asyncio.wait([child.output], timeout=_LAST_WORDS_SECONDS)
+                await asyncio.wait([child.output], timeout=LAST_WORDS_SECONDS)
 
     async def _end_everything(self, keepers: Sequence[asyncio.Task[None]]) -> None:
         for keeper in keepers:
@@ -159,7 +159,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             _signal_group(child.process, signal.SIGKILL)
-            await asyncio.wait([child.output], timeout=_LAST_WORDS_SECONDS)
+            await asyncio.wait([child.output], timeout=LAST_WORDS_SECONDS)
             await _finish(child.output)
             del self._running[program.name]
             lasted = loop.time() - started

@@ -6,9 +6,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from stellwerk.app.picker import HEALTH_SERVICES
 from stellwerk.cli.epp import config_of, epp
 from stellwerk.cli.go_flags import IGNORED, REFUSED
-from stellwerk.config import Config
+from stellwerk.config import Config, Observability
+from tests.kit.upstream_charts import REFUSED as REFUSED_OF_CHARTS
+from tests.kit.upstream_charts import STARTED, Started
 
 POOL = "--pool-name=llama"
 
@@ -83,6 +86,27 @@ def test_the_flags_of_the_lightweight_picker_are_taken_as_they_stand() -> None:
     )
     assert config.epp.has_health_on_grpc
     assert config.observability.log_format == "json"
+
+
+@pytest.mark.parametrize("started", STARTED, ids=lambda started: started.chart)
+def test_upstreams_charts_start_it_as_they_start_the_go_picker(started: Started) -> None:
+    config = configured(*started.arguments, env=started.environment)
+    cluster = config.epp.cluster
+    assert cluster is not None
+    assert (cluster.namespace, cluster.elects) == ("serving", started.elects)
+    assert (cluster.pool_name, cluster.labels) in (("llama", ()), (None, (("app", "llama"),)))
+    assert cluster.instance == started.environment.get("POD_NAME")
+    assert config.picker_config == "/config/default-plugins.yaml"
+    assert (config.epp.grpc.port, config.epp.health.port, config.admin.port) == (9002, 9003, 9090)
+    assert config.observability == Observability(log_format="json")
+    assert set(started.probes) <= set(HEALTH_SERVICES)
+
+
+@pytest.mark.parametrize("started", REFUSED_OF_CHARTS, ids=lambda started: started.chart)
+def test_what_upstreams_charts_ask_for_in_vain_is_refused_with_a_remedy(started: Started) -> None:
+    said = refusal(*started.arguments)
+    assert "of the Go picker has no counterpart" in said
+    assert "label the Pods llm-d.ai/engine-type" in said or "use --tracing=false" in said
 
 
 def test_the_environment_turns_steering_on_without_a_change_of_arguments() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cluster.build import BuildFailed, build
 from tests.cluster.cluster import ClusterFailed, running
 from tests.cluster.suites import REPORTS, SUITES, run_suites
-from tests.cluster.toolchain import missing_for_conformance
+from tests.cluster.toolchain import PROGRAMS, missing_for_conformance, program
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     try:
         match options.command:
             case "build":
-                build()
+                build(PROGRAMS)
             case "missing":
                 absent = missing_for_conformance()
                 sys.stdout.write("".join(f"{each}\n" for each in absent))
@@ -44,7 +44,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build the programs that the cluster needs, where they are not built yet")
+    commands.add_parser("build", help="build what the cluster and other tests need, where it is not built yet")
     commands.add_parser("missing", help="name what this machine lacks; status 0: nothing")
     up = commands.add_parser("up", help="start a cluster; runs until Ctrl-C, then everything is gone")
     up.add_argument("state", nargs="?", type=Path, help="directory for its state and logs, kept")
@@ -66,7 +66,7 @@ def _up(state: Path | None) -> None:
         shell = " ".join(cluster.inside("env", f"KUBECONFIG={cluster.kubeconfig}"))
         sys.stdout.write(
             f"the cluster is up; state and logs are in {cluster.state}\n"
-            f"  {shell} {cluster.programs}/kubectl get pods -A\n"
+            f"  {shell} {program('kubectl')} get pods -A\n"
             f"  {shell} bash      # a shell in its network\n"
         )
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Builds what the test cluster runs, from Go modules: Kubernetes' programs, the fixtures and both conformance suites.
+"""Builds what tests run, from Go modules: Kubernetes' programs, the fixtures, both conformance suites, and Helm.
 
 Cold it takes some fifteen minutes of CPU, so it says what it does, and what is built already is not built again.
 """
@@ -9,16 +9,18 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.toolchain import (
+    CLUSTER,
     CRDS,
-    KUBERNETES_PROGRAMS,
-    MODULES,
-    SUITE_PROGRAMS,
+    HELM,
+    KUBERNETES,
     missing_programs,
     missing_to_build,
-    programs_directory,
+    module_of,
+    program,
 )
 
 _PACKAGES = {
@@ -27,6 +29,7 @@ _PACKAGES = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "lwepp": "sigs.k8s.io/gateway-api-inference-extension/cmd/lwepp",
     "echo-basic": "sigs.k8s.io/gateway-api/conformance/echo-basic",
+    HELM: "helm.sh/helm/v3/cmd/helm",
 }
 _CRD_FOLDERS = {
     "sigs.k8s.io/gateway-api": "config/crd/standard",
@@ -39,39 +42,38 @@ class BuildFailed(Exception):
     """The message holds the end of Go's own."""
 
 
-def build() -> Path:
-    """Build what is missing; the directory that holds it. Raises BuildFailed."""
-    directory = programs_directory()
-    unbuilt = missing_programs()
+def build(names: Sequence[str] = CLUSTER) -> None:
+    """Build those of `names` that are missing. Raises BuildFailed."""
+    unbuilt = missing_programs(names)
     if not unbuilt:
-        return directory
+        return
     if missing := missing_to_build():
         raise BuildFailed(f"not built: {', '.join(unbuilt)}; missing: {', '.join(missing)}")
-    directory.mkdir(parents=True, exist_ok=True)
-    _say(f"building into {directory}; cold this takes about fifteen minutes of CPU")
+    _say(f"building {', '.join(unbuilt)}; cold, all programs take about twenty minutes of CPU")
     for name in unbuilt:
+        path = program(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if name == CRDS:
-            _copy_crds(directory)
+            _copy_crds(path)
         else:
-            _build_program(name, directory)
-    return directory
+            _build_program(path)
 
 
-def _build_program(name: str, directory: Path) -> None:
-    module = MODULES / ("kubernetes" if name in KUBERNETES_PROGRAMS else "suites")
+def _build_program(path: Path) -> None:
+    name, module = path.name, module_of(path.name)
     flags = ["-v", "-p", os.environ.get("JOBS", str(os.cpu_count() or 1)), "-ldflags", _linker_flags(name, module)]
-    partial = directory / f".{name}.partial"
-    if name in SUITE_PROGRAMS and name.endswith(".test"):
+    partial = path.with_name(f".{name}.partial")
+    if name.endswith(".test"):
         command = ["go", "test", "-c", *flags, "-o", str(partial), "."]
     else:
         command = ["go", "build", "-buildvcs=false", *flags, "-o", str(partial), _PACKAGES[name]]
     _compile(name, command, module)
-    partial.replace(directory / name)
+    partial.replace(path)
 
 
 def _linker_flags(name: str, module: Path) -> str:
     """Without symbols; Kubernetes' programs also get their version, which clients ask for."""
-    if name not in KUBERNETES_PROGRAMS:
+    if name not in KUBERNETES:
         return "-s -w"
     version = _go("list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes", cwd=module)
     return f"-s -w -X k8s.io/component-base/version.gitVersion={version}"
@@ -96,17 +98,17 @@ def _compile(name: str, command: list[str], module: Path) -> None:
     _say(f"{name}: built in {time.monotonic() - started:.0f} s")
 
 
-def _copy_crds(directory: Path) -> None:
+def _copy_crds(folder: Path) -> None:
     """The definitions as published in the same modules, at the same versions."""
-    partial = directory / f".{CRDS}.partial"
+    partial = folder.with_name(f".{CRDS}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    for module, folder in _CRD_FOLDERS.items():
-        found = json.loads(_go("mod", "download", "-json", module, cwd=MODULES / "suites"))
-        for path in sorted((Path(found["Dir"]) / folder).glob("*.yaml")):
+    for module, published in _CRD_FOLDERS.items():
+        found = json.loads(_go("mod", "download", "-json", module, cwd=module_of(CRDS)))
+        for path in sorted((Path(found["Dir"]) / published).glob("*.yaml")):
             if not path.name.startswith("kustom"):
                 shutil.copyfile(path, partial / path.name)
-    partial.replace(directory / CRDS)
+    partial.replace(folder)
 
 
 def _go(*arguments: str, cwd: Path) -> str:

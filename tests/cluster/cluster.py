@@ -24,7 +24,7 @@ from tests.cluster import network
 from tests.cluster.api import Api, ApiError, Document
 from tests.cluster.logs import read
 from tests.cluster.node import AWAY_FILE, FAILED_FILE, IMAGES_FILE, READY_FILE
-from tests.cluster.toolchain import ROOT, missing, programs_directory, search_path
+from tests.cluster.toolchain import ROOT, cluster_folders, missing, search_path
 
 T = TypeVar("T")
 
@@ -44,7 +44,6 @@ class Cluster:
     def __init__(self, pid: int, state: Path) -> None:
         self.pid = pid
         self.state = state
-        self.programs = programs_directory()
         self.kubeconfig = state / "kubeconfig"
         """Of an administrator; its server is reachable from inside the cluster's network only."""
         self.api = Api.from_kubeconfig(self.kubeconfig, self.network)
@@ -59,7 +58,7 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """For programs that talk to the cluster."""
-        path = f"{self.programs}:{Path(sys.prefix) / 'bin'}:{search_path()}"
+        path = ":".join(map(str, (*cluster_folders(), Path(sys.prefix) / "bin", search_path())))
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
     def run(self, *command: str, text: str | None = None, timeout: float = WAIT_SECONDS) -> str:

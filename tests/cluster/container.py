@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from tests.cluster import logs
 from tests.cluster.images import Image
 from tests.cluster.probes import passes
-from tests.cluster.toolchain import ROOT, programs_directory
+from tests.cluster.toolchain import ROOT, cluster_folders
 
 _PROBE_SECONDS_UNTIL_READY = 0.3
 """Faster than asked, and without the initial delay: tests wait for readiness."""
@@ -223,7 +223,7 @@ class Container:
 
 def _needed_folders() -> list[Path]:
     """Folders that every container may read: this checkout, its Python, the built programs."""
-    folders = (ROOT, Path(sys.prefix), Path(sys.base_prefix), programs_directory())
+    folders = (ROOT, Path(sys.prefix), Path(sys.base_prefix), *cluster_folders())
     return list(dict.fromkeys(each.resolve() for each in folders))
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.cluster.addresses import API_PORT, NODE_IP, SERVICE_NETWORK
 from tests.cluster.api import Api, ApiError
-from tests.cluster.toolchain import CRDS
+from tests.cluster.toolchain import CRDS, program
 
 T = TypeVar("T")
 
@@ -49,10 +49,9 @@ class StartFailed(Exception):
 
 
 class ControlPlane:
-    """Owns the three processes. `programs` holds what was built, `state` is where everything is written."""
+    """Owns the three processes. `state` is where everything is written."""
 
-    def __init__(self, programs: Path, state: Path) -> None:
-        self._programs = programs
+    def __init__(self, state: Path) -> None:
         self._state = state
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.api: Api
@@ -152,7 +151,7 @@ class ControlPlane:
     def _start_api_server(self) -> None:
         self._start(
             _API_SERVER,
-            self._programs / _API_SERVER,
+            program(_API_SERVER),
             [
                 "--etcd-servers=http://127.0.0.1:2379",
                 f"--advertise-address={NODE_IP}",
@@ -174,7 +173,7 @@ class ControlPlane:
     def _start_controllers(self) -> None:
         self._start(
             "kube-controller-manager",
-            self._programs / "kube-controller-manager",
+            program("kube-controller-manager"),
             [
                 "--kubeconfig=kubeconfig",
                 "--service-account-private-key-file=accounts.key",
@@ -190,7 +189,7 @@ class ControlPlane:
 
     def _create_definitions(self) -> None:
         """Upstream's CRDs, and the policies that came with them. Their schemas are validated by the server."""
-        for path in sorted((self._programs / CRDS).glob("*.yaml")):
+        for path in sorted(program(CRDS).glob("*.yaml")):
             for document in yaml.safe_load_all(path.read_text()):
                 if document:
                     self.wait_for(path.name, partial(self.api.apply, document))

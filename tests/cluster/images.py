@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.cluster.toolchain import programs_directory
+from tests.cluster.toolchain import program
 
 
 class Image(NamedTuple):
@@ -16,16 +16,18 @@ class Image(NamedTuple):
 
 
 STELLWERK = Image((sys.executable, "-m", "stellwerk"), user=65532)
-"""This checkout, as the user that the Dockerfile names."""
+"""This checkout, as the Dockerfile's last target starts it, and whom it names as user."""
+EPP = Image((*STELLWERK.command, "epp"), STELLWERK.user)
+"""The same as its target `epp`: for manifests of the Go picker, which give flags alone."""
 
 
 def known_images(extra: Mapping[str, Sequence[str]] | None = None) -> dict[str, Image]:
     """Short name -> image. `extra` adds commands or replaces them."""
-    programs = programs_directory()
     images = {
         "stellwerk": STELLWERK,
-        "echo-basic": Image((str(programs / "echo-basic"),)),
-        "lwepp": Image((str(programs / "lwepp"),)),
+        "stellwerk-epp": EPP,
+        "echo-basic": Image((str(program("echo-basic")),)),
+        "lwepp": Image((str(program("lwepp")),)),
         # A fixture of the Gateway API suite; only its UDP tests, which are not run here, ask it anything.
         "coredns": Image(("sh", "-c", "exec sleep infinity")),
     }

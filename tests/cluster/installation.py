@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tests.cluster.cluster import Cluster
 from tests.cluster.toolchain import ROOT
 
-MANIFESTS = ROOT / "deploy" / "manifests" / "gateway"
+MANIFESTS = ROOT / "deploy" / "manifests"
 CLASS_NAME = "stellwerk"
 NAMESPACE = "stellwerk-system"
 _START_SECONDS = 120.0
@@ -16,7 +16,8 @@ def install(cluster: Cluster, parameters: Mapping[str, str]) -> None:
 
     Returns when the controller is ready. Raises ClusterFailed.
     """
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(MANIFESTS))
+    for part in ("crds", "gateway"):
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(MANIFESTS / part))
     metadata = {"name": CLASS_NAME, "namespace": NAMESPACE}
     data = {"replicas": "1", **parameters}
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})

@@ -15,7 +15,6 @@ from tests.cluster.control_plane import ControlPlane, StartFailed
 from tests.cluster.images import known_images
 from tests.cluster.kubelet import Kubelet
 from tests.cluster.service_proxy import ServiceProxy
-from tests.cluster.toolchain import programs_directory
 
 IMAGES_FILE = "images.json"
 READY_FILE = "ready"
@@ -30,7 +29,7 @@ def main(state: Path) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    plane = ControlPlane(programs_directory(), state)
+    plane = ControlPlane(state)
     try:
         _mount_run()
         network.set_up_node()

@@ -19,7 +19,7 @@ from stellwerk import __version__
 from tests.cluster.build import build
 from tests.cluster.cluster import Cluster, running
 from tests.cluster.installation import CLASS_NAME, install
-from tests.cluster.toolchain import ROOT
+from tests.cluster.toolchain import ROOT, program
 
 REPORTS = ROOT / "docs" / "conformance"
 _EPP = (sys.executable, "-m", "stellwerk", "epp", "--test-endpoint-selection", "true")
@@ -97,7 +97,7 @@ def _run_suite(suite: Suite, reports: Path, logs: Path, more: Sequence[str]) -> 
 
 def _run_program(cluster: Cluster, suite: Suite, report: Path, flags: Sequence[str], started: float) -> Outcome:
     command = cluster.inside(
-        str(cluster.programs / "conformance.test"),
+        str(program("conformance.test")),
         f"-test.run=^{suite.test}$",
         "-test.v",
         "-test.timeout=0",

@@ -11,15 +11,22 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ROOT / "conformance" / "go"
 """Go modules that pin everything that is built."""
-KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl")
-SUITE_PROGRAMS = ("lwepp", "echo-basic", "conformance.test")
-PROGRAMS = KUBERNETES_PROGRAMS + SUITE_PROGRAMS
 CRDS = "crds"
+"""Not a program but a folder: the definitions as upstream publishes them."""
+KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kubectl")
+SUITES = ("lwepp", "echo-basic", "conformance.test", CRDS)
+CLUSTER = (*KUBERNETES, *SUITES)
+"""What a cluster and the suites need."""
+HELM = "helm"
+"""Which only tests of the charts run."""
+PROGRAMS = (*CLUSTER, HELM)
+_MODULES = {**dict.fromkeys(KUBERNETES, "kubernetes"), **dict.fromkeys(SUITES, "suites"), HELM: "helm"}
 _TOOLS = {
     "etcd": "etcd-server",
     "nft": "nftables",
@@ -40,16 +47,31 @@ mount -t overlay overlay -o lowerdir=/,upperdir=/run/upper,workdir=/run/work /ru
 """
 
 
-def programs_directory() -> Path:
-    """Where the built programs are kept: $STELLWERK_CLUSTER_BIN, or a cache named after what they are built from."""
+def program(name: str) -> Path:
+    """Where one of `PROGRAMS` is, or will be once it is built.
+
+    That is in $STELLWERK_CLUSTER_BIN, or in a cache named after the files of its Go module: a change of one module
+    builds that one anew, and Kubernetes takes long.
+    """
     if given := os.environ.get("STELLWERK_CLUSTER_BIN"):
-        return Path(given).resolve()
+        return Path(given).resolve() / name
+    module = module_of(name)
     digest = hashlib.sha256(platform.machine().encode())
-    for path in sorted(MODULES.rglob("*")):
+    for path in sorted(module.rglob("*")):
         if path.is_file():
-            digest.update(path.relative_to(MODULES).as_posix().encode() + b"\0" + path.read_bytes())
+            digest.update(path.relative_to(module).as_posix().encode() + b"\0" + path.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "stellwerk" / f"cluster-{digest.hexdigest()[:16]}"
+    return cache / "stellwerk" / f"{module.name}-{digest.hexdigest()[:16]}" / name
+
+
+def module_of(name: str) -> Path:
+    """The Go module that pins one of `PROGRAMS`."""
+    return MODULES / _MODULES[name]
+
+
+def cluster_folders() -> list[Path]:
+    """Those that hold what a cluster needs."""
+    return list(dict.fromkeys(program(name).parent for name in CLUSTER))
 
 
 def missing_to_build() -> list[str]:
@@ -83,17 +105,20 @@ def _refused() -> list[str]:
     return [] if done.returncode == 0 else [f"leave to make namespaces, links and mounts ({done.stderr.strip()})"]
 
 
-def missing_programs() -> list[str]:
-    """Programs that are not built yet."""
-    directory = programs_directory()
-    return [name for name in (*PROGRAMS, CRDS) if not (directory / name).exists()]
+def missing_programs(names: Sequence[str] = CLUSTER) -> list[str]:
+    """Those of `names` that are not built yet."""
+    return [name for name in names if not program(name).exists()]
+
+
+def unbuilt(names: Sequence[str]) -> list[str]:
+    """The same in words, with the remedy: one line, or none."""
+    absent = missing_programs(names)
+    return [f"{', '.join(absent)} (build: python -m tests.cluster build)"] if absent else []
 
 
 def missing() -> list[str]:
     """All that keeps a cluster from starting now; empty: it can."""
-    unbuilt = missing_programs()
-    built = [f"{', '.join(unbuilt)} (build them: python -m tests.cluster build)"] if unbuilt else []
-    return missing_to_run() + built
+    return missing_to_run() + unbuilt(CLUSTER)
 
 
 def missing_for_conformance() -> list[str]:

@@ -59,6 +59,15 @@ def test_commands_exist(page: Path) -> None:
 
 
 @pages
+def test_kinds_are_defined_before_what_needs_them(page: Path) -> None:
+    lines = commands(page)
+    first = next(
+        (i for i, line in enumerate(lines) if re.search(r"apply .*-k deploy/manifests/(gateway|epp)$", line)), None
+    )
+    assert first is None or lines[first - 1].startswith("stellwerk crds | kubectl apply --server-side "), page
+
+
+@pages
 def test_files_and_links_are_there(page: Path) -> None:
     text = page.read_text()
     for path in re.findall(r"\bdeploy/[\w./-]+[\w]", text):

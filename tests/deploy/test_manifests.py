@@ -1,8 +1,8 @@
-"""The installation as it is shipped: up to date, equal to the charts, and with no more rights than it needs."""
+"""The installation as it is shipped: up to date, whole, and with no more rights than it needs."""
 
 import functools
+import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +27,9 @@ from stellwerk.control.gateway.permissions import (
     rules,
 )
 from stellwerk.control.kube.permissions import PICKER, REVIEWS
-from tests.kit.helm import rendered
-from tests.kit.manifests import EXAMPLES, Object, by_key, documents, key, kustomized
+from tests.cluster.images import EPP, STELLWERK
+from tests.kit.manifests import EXAMPLES, Object, by_key, key, kustomized
+from tests.kit.programs import built
 
 MANIFESTS = HERE / "manifests"
 OWN_WORKLOADS = ("Deployment",)
@@ -38,7 +39,6 @@ BUILT_IN = {
     "policy/v1",
     "networking.k8s.io/v1",
     "rbac.authorization.k8s.io/v1",
-    "apiextensions.k8s.io/v1",
 }
 
 installs = pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
@@ -71,69 +71,21 @@ def test_generated_files_are_up_to_date() -> None:
     assert kept <= made.keys()
 
 
-@installs
-def test_a_chart_renders_to_the_plain_manifests(install: Install) -> None:
-    values = install.values()
-    values["monitoring"]["enabled"] = True
-    chart = rendered(HERE / "charts" / install.chart, values, install.namespace)
-    plain = kustomized(MANIFESTS / f"{install.directory}-monitoring")
-    own = [each for each in plain if each["kind"] not in ("CustomResourceDefinition", "Namespace")]
-    assert by_key(chart) == by_key(own)
-    defined = [each for path in (HERE / "charts" / install.chart / "crds").iterdir() for each in documents(path)]
-    assert by_key(defined) == by_key([each for each in plain if each["kind"] == "CustomResourceDefinition"])
+def test_deleting_what_was_installed_deletes_no_kind_with_all_its_objects() -> None:
+    assert not [key(each) for each in everything() if each["kind"] == "CustomResourceDefinition"]
 
 
-@installs
-def test_what_a_value_turns_off_is_not_rendered(install: Install) -> None:
-    values = install.values()
-    kinds = {each["kind"] for each in rendered(HERE / "charts" / install.chart, values, "elsewhere")}
-    assert not kinds & {"ServiceMonitor", "PodMonitor"}
-    section, kind = ("gatewayClass", "GatewayClass") if install.chart == "stellwerk" else ("pool", "InferencePool")
-    assert kind in kinds
-    values[section]["create"] = False
-    assert kind not in {each["kind"] for each in rendered(HERE / "charts" / install.chart, values, "elsewhere")}
-
-
-def test_a_picker_of_another_name_shares_nothing_with_the_first() -> None:
-    (install,) = (each for each in INSTALLS if each.chart == "stellwerk-epp")
-    values = {**install.values(), "leaderElection": True}
-    first = by_key(rendered(HERE / "charts" / install.chart, values, "one"))
-    other = {**values, "name": "mistral-epp", "pool": {**values["pool"], "name": "mistral"}}
-    for second in (
-        by_key(rendered(HERE / "charts" / install.chart, other, "one")),
-        by_key(rendered(HERE / "charts" / install.chart, values, "two")),
-    ):
-        assert not first.keys() & second.keys()
-
-
-@installs
-def test_helm_itself_renders_the_same(install: Install) -> None:
-    if shutil.which("helm") is None:
-        pytest.skip("helm is not installed")
-    chart = HERE / "charts" / install.chart
-    command = ["helm", "template", "release", str(chart), "--namespace", install.namespace, "--kube-version", "1.34.0"]
-    for more, values in (([], False), (["--set", "monitoring.enabled=true"], True)):
-        text = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
-        expected = install.values()
-        expected["monitoring"]["enabled"] = values
-        got = [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
-        assert by_key(got) == by_key(rendered(chart, expected, install.namespace))
-
-
-BUILT = [*(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS), *EXAMPLES]
+BUILT = [MANIFESTS / "crds", *(MANIFESTS / f"{install.directory}-monitoring" for install in INSTALLS), *EXAMPLES]
 
 
 @pytest.mark.parametrize("directory", BUILT, ids=lambda path: path.name)
 def test_kubectl_builds_the_same(directory: Path) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
-    text = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([built("kubectl"), "kustomize", directory], capture_output=True, text=True, check=True).stdout
     assert by_key([each for each in yaml.load_all(text, yaml.CSafeLoader) if each]) == by_key(kustomized(directory))
 
 
 def test_definitions_are_those_that_stellwerk_crds_prints() -> None:
-    shipped = [each for part in ("pools", "models") for each in kustomized(MANIFESTS / "crds" / part)]
-    assert by_key(shipped) == by_key(definitions())
+    assert by_key(kustomized(MANIFESTS / "crds")) == by_key(definitions())
 
 
 def test_roles_grant_what_the_code_says_it_uses() -> None:
@@ -165,6 +117,21 @@ def test_every_binding_names_a_role_and_an_account_that_are_there() -> None:
             assert (named["kind"], place if named["kind"] == "Role" else "", named["name"]) in found
             for subject in each["subjects"]:
                 assert (subject["kind"], subject["namespace"], subject["name"]) in found
+
+
+@installs
+def test_everything_says_of_which_version_it_is(install: Install) -> None:
+    for each in kustomized(MANIFESTS / install.directory):
+        if each["kind"] != "Namespace":
+            assert each["metadata"]["labels"]["app.kubernetes.io/version"] == __version__, key(each)
+        assert "app.kubernetes.io/version" not in str(each.get("spec", {}).get("selector"))
+
+
+def test_no_pod_takes_a_service_of_its_namespace_for_an_option() -> None:
+    examples = [each for example in EXAMPLES for each in kustomized(example) if each["kind"] == "Deployment"]
+    assert examples
+    for spec in (*pod_specs(), *(each["spec"]["template"]["spec"] for each in examples)):
+        assert spec["enableServiceLinks"] is False
 
 
 def test_pods_have_no_privileges_and_a_read_only_root() -> None:
@@ -254,6 +221,19 @@ def test_only_monitoring_needs_kinds_that_a_cluster_may_lack() -> None:
             assert group in BUILT_IN or group.startswith(("inference.networking.", "gateway.networking.")), key(each)
 
 
+def test_the_images_run_what_the_test_cluster_runs_in_their_place() -> None:
+    entries: dict[str, list[str]] = {}
+    for stage in re.split(r"^FROM ", (HERE / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]:
+        target = re.match(r"\S+ AS (\S+)", stage)
+        if entry := re.search(r"^ENTRYPOINT (.+)$", stage, re.MULTILINE):
+            entries[target[1] if target else ""] = json.loads(entry[1])
+    # The last one is built where no target is named.
+    assert list(entries) == ["epp", ""]
+    for target_name, image in (("", STELLWERK), ("epp", EPP)):
+        assert entries[target_name] == list(image.command[2:])
+        assert image.user == pods.USER
+
+
 def test_versions_are_those_of_the_package() -> None:
     for install in INSTALLS:
         chart = yaml.safe_load((HERE / "charts" / install.chart / "Chart.yaml").read_text())
@@ -265,7 +245,9 @@ def test_the_image_is_built_from_the_lock_for_a_user_without_rights() -> None:
     lines = (HERE / "Dockerfile").read_text()
     assert re.search(r"install --require-hashes .*-r requirements/run\.lock", lines)
     assert f"\nUSER {pods.USER}:{pods.USER}\n" in lines
-    assert lines.rstrip().endswith('ENTRYPOINT ["stellwerk"]')
+    locked = re.search(r"--python-version ([\d.]+)", (HERE.parent / "Makefile").read_text())
+    assert locked
+    assert set(re.findall(r"^FROM python:([\d.]+)-", lines, re.MULTILINE)) == {locked[1]}
     ignored = (HERE / "Dockerfile.dockerignore").read_text().splitlines()
     for line in lines.splitlines():
         if line.startswith("COPY ") and "--from" not in line:

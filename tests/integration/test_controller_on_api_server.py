@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stellwerk.control.gateway.deployment import Defaults
 from stellwerk.control.gateway.permissions import (
     CONTROLLER,
     GATEWAY,
@@ -25,7 +26,7 @@ from stellwerk.control.gateway.permissions import (
     rules,
 )
 from tests.cluster.api import ApiError, Document
-from tests.cluster.toolchain import programs_directory
+from tests.cluster.toolchain import CRDS, program
 from tests.kit.api_server import ApiServer
 from tests.kit.controller_objects import (
     config_map,
@@ -164,7 +165,7 @@ def _without_uid(document: Document) -> Document:
 @pytest.fixture(scope="session")
 def gateway_api(api_server: ApiServer) -> ApiServer:
     """The server with the Gateway API's definitions."""
-    folder = programs_directory() / "crds"
+    folder = program(CRDS)
     wanted = [
         yaml.safe_load(path.read_text())
         for name in ("gatewayclasses", "gateways", "httproutes", "referencegrants")
@@ -277,7 +278,7 @@ def test_what_is_not_ours_to_say_is_left_to_others_and_the_rest_is_put_back(plac
         def pod() -> Any:
             return place.get("Deployment", name, "apps/v1")["spec"]["template"]["spec"]
 
-        expect(child, "the grace period", lambda: pod()["terminationGracePeriodSeconds"] == 45)
+        expect(child, "the grace period", lambda: pod()["terminationGracePeriodSeconds"] == Defaults().grace_seconds)
         deployment = place.get("Deployment", name, "apps/v1")
         assert deployment["spec"]["replicas"] == 3
         assert deployment["metadata"]["labels"]["of"] == "others"

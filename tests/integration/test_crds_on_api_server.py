@@ -10,7 +10,7 @@ from stellwerk.blueprint import Source, draft
 from stellwerk.control.crds import STORED, definitions
 from stellwerk.control.document import read
 from tests.cluster.api import ApiError
-from tests.cluster.toolchain import CRDS, programs_directory
+from tests.cluster.toolchain import CRDS, program
 from tests.control.objects_table import BAD, GOOD, MODEL, REF, SELECTOR, Case, model, pool, server
 from tests.kit.api_server import ApiServer
 
@@ -64,7 +64,7 @@ def ours(api_server: ApiServer) -> ApiServer:
 @pytest.fixture(scope="module")
 def upstreams(ours: ApiServer) -> Iterator[ApiServer]:
     """With upstream's definition of InferencePool for the time being."""
-    file = programs_directory() / CRDS / "inference.networking.k8s.io_inferencepools.yaml"
+    file = program(CRDS) / "inference.networking.k8s.io_inferencepools.yaml"
     if not file.exists():
         pytest.skip(f"upstream's definition is not there: {file}")
     ours.define([yaml.safe_load(file.read_text())])

@@ -57,10 +57,8 @@ def test_a_rolling_restart_of_two_pickers_fails_no_request(cluster: Cluster) -> 
             wait_until("answers by the new pickers", lambda: seen.total > enough)
         expect_no_failure(seen)
     finally:
-        for part in ("examples/first-pool", "manifests/epp/picker.yaml"):
-            flag = "-f" if part.endswith(".yaml") else "-k"
-            path = str(ROOT / "deploy" / part)
-            cluster.kubectl("delete", flag, path, "--ignore-not-found", "--wait=false")
+        for part in ("examples/first-pool", "manifests/epp"):
+            cluster.kubectl("delete", "-k", str(ROOT / "deploy" / part), "--ignore-not-found", "--wait=false")
 
 
 def leader(cluster: Cluster) -> str:

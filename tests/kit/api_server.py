@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from stellwerk.control.crds import definitions
 from tests.cluster.api import Api, ApiError, Document
-from tests.cluster.toolchain import programs_directory, search_path
+from tests.cluster.toolchain import program, search_path, unbuilt
 from tests.kit.processes import free_port, wait_until
 
 _START_SECONDS = 120.0
@@ -32,9 +32,7 @@ _START_SECONDS = 120.0
 def missing_programs() -> list[str]:
     """What keeps the API server from starting; empty: nothing."""
     absent = [] if shutil.which("etcd", path=search_path()) else ["etcd (package etcd-server)"]
-    if not (programs_directory() / "kube-apiserver").exists():
-        absent.append("kube-apiserver (build it: python -m tests.cluster build)")
-    return absent
+    return absent + unbuilt(["kube-apiserver"])
 
 
 class ApiServer:
@@ -57,7 +55,7 @@ class ApiServer:
         etcd, certificates = f"http://127.0.0.1:{self._etcd_port}", self.state / "certs"
         self._start(
             "kube-apiserver",
-            programs_directory() / "kube-apiserver",
+            program("kube-apiserver"),
             [
                 f"--etcd-servers={etcd}",
                 "--bind-address=127.0.0.1",

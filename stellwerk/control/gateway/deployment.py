@@ -5,6 +5,7 @@ disruptions, and leave to read just the Secrets that its listeners name. Pure: m
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,8 +27,10 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "stellwerk-controller"
 APP = {"app.kubernetes.io/name": "stellwerk-gateway"}
 CONTAINER = "gateway"
-GRACE_SECONDS = 45
-"""From SIGTERM to the end of a gateway pod: what it takes to drain, and some."""
+NOTICE_SECONDS = 5.0
+"""A Service's rules take a moment to learn that a pod goes; until then it must not refuse connections."""
+ENDING_SECONDS = 15.0
+"""For Envoy and the picker to end once requests are drained, or cut off, one after the other."""
 _USER = 65532
 _MAX_LABEL = 63
 
@@ -42,6 +45,13 @@ class Defaults(Struct, frozen=True):
     )
     arguments: tuple[str, ...] = ()
     """More arguments of `stellwerk gateway`."""
+    drain_seconds: float = 30.0
+    """How long pods that got these arguments let requests run on."""
+
+    @property
+    def grace_seconds(self) -> int:
+        """From SIGTERM to SIGKILL: all that a gateway pod may need to leave."""
+        return math.ceil(NOTICE_SECONDS + self.drain_seconds + ENDING_SECONDS)
 
 
 def object_name(gateway: Gateway) -> str:
@@ -133,7 +143,9 @@ def _deployment(gateway: Gateway, name: str, parameters: Parameters, defaults: D
     infrastructure = gateway.spec.infrastructure
     pod: Object = {
         "serviceAccountName": name,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": defaults.grace_seconds,
+        # No variables for each Service of the namespace: their names could be those of options.
+        "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,

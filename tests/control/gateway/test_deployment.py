@@ -9,6 +9,7 @@ from stellwerk.control.gateway.access import bindings
 from stellwerk.control.gateway.deployment import (
     GATEWAY_NAME,
     MANAGED_BY,
+    NOTICE_SECONDS,
     Defaults,
     object_name,
     observed,
@@ -19,6 +20,7 @@ from stellwerk.control.gateway.deployment import (
 from stellwerk.control.gateway.kinds import Gateway
 from stellwerk.control.gateway.parameters import Parameters
 from stellwerk.control.gateway.world import read
+from stellwerk.edge.supervisor import LAST_WORDS_SECONDS, Program
 from tests.kit.controller_objects import gateway, listener
 
 DEFAULTS = Defaults(Parameters(image="stellwerk:1", service_type="LoadBalancer"))
@@ -65,6 +67,15 @@ def test_parameters_are_honoured() -> None:
     assert found["Service"]["spec"]["type"] == "ClusterIP"
 
 
+@pytest.mark.parametrize("drain", [0.5, 30.0, 90.0])
+def test_pods_have_the_time_that_they_may_take_to_leave(drain: float) -> None:
+    defaults = Defaults(drain_seconds=drain)
+    (deployment,) = (m for m in workload(read(gateway(), Gateway), Parameters(), defaults) if m["kind"] == "Deployment")
+    child = Program("envoy", ()).stop_seconds + LAST_WORDS_SECONDS
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > NOTICE_SECONDS + drain + 2 * child
+
+
 def test_without_a_number_of_replicas_an_autoscaler_may_have_it() -> None:
     assert "replicas" not in made(gateway())["Deployment"]["spec"]
 
@@ -84,6 +95,7 @@ def test_listeners_of_one_port_share_a_port_of_the_service() -> None:
 def test_pods_have_no_privileges() -> None:
     pod = made(gateway())["Deployment"]["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["enableServiceLinks"] is False
     assert pod["containers"][0]["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
