@@ -22,7 +22,7 @@ from bench.cpu import CpuMeter, resident_bytes
 from stellwerk.control.crds import definitions
 from stellwerk.edge.envoy import EnvoyAdmin
 from tests.cluster.api import Api, Document
-from tests.cluster.toolchain import programs_directory
+from tests.cluster.toolchain import CRDS, program
 from tests.kit.api_server import ApiServer, missing_programs
 from tests.kit.controller_objects import gateway, gateway_class, http_route, inference_pool
 from tests.kit.ext_proc_client import channel, pick
@@ -30,7 +30,7 @@ from tests.kit.processes import call, children_of, free_port, simulated_servers,
 
 PODS, CHANGES_PER_SECOND, SAMPLES_PER_SECOND = 1000, 20, 4
 NAMESPACE = "scale"
-_CRDS = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
+_KINDS = ("gatewayclasses", "gateways", "httproutes", "referencegrants")
 _POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 20.0
 
@@ -55,7 +55,7 @@ def run(seconds: float = 30.0) -> list[Result]:
         contextlib.closing(ApiServer(Path(state))) as server,
         simulated_servers(1, "--host", "0.0.0.0", "--model", "llama", "--speed", "instant") as sim,
     ):
-        crds = [yaml.safe_load(next((programs_directory() / "crds").glob(f"*_{n}.yaml")).read_text()) for n in _CRDS]
+        crds = [yaml.safe_load(next(program(CRDS).glob(f"*_{n}.yaml")).read_text()) for n in _KINDS]
         server.define([*definitions(), *crds])
         pods = Pods(server.api, sim.ports[0])
         return [*_epp(server, pods, seconds), *_gateway(server, pods, seconds)]
