@@ -17,6 +17,7 @@ from tests.cluster.toolchain import (
     CRDS,
     HELM,
     KUBERNETES,
+    OTHERS,
     missing_programs,
     missing_to_build,
     module_of,
@@ -31,10 +32,17 @@ _PACKAGES = {
     "echo-basic": "sigs.k8s.io/gateway-api/conformance/echo-basic",
     HELM: "helm.sh/helm/v3/cmd/helm",
 }
-_CRD_FOLDERS = {
-    "sigs.k8s.io/gateway-api": "config/crd/standard",
-    "sigs.k8s.io/gateway-api-inference-extension": "config/crd/bases",
+_DEFINITIONS = {
+    CRDS: {
+        "sigs.k8s.io/gateway-api": "config/crd/standard",
+        "sigs.k8s.io/gateway-api-inference-extension": "config/crd/bases",
+    },
+    OTHERS: {
+        "istio.io/api": "kubernetes",
+        "github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd",
+    },
 }
+"""Folders of modules, by what is made of them."""
 _SAY_EVERY_SECONDS = 15.0
 
 
@@ -53,8 +61,8 @@ def build(names: Sequence[str] = CLUSTER) -> None:
     for name in unbuilt:
         path = program(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name == CRDS:
-            _copy_crds(path)
+        if name in _DEFINITIONS:
+            _copy_definitions(path)
         else:
             _build_program(path)
 
@@ -98,13 +106,13 @@ def _compile(name: str, command: list[str], module: Path) -> None:
     _say(f"{name}: built in {time.monotonic() - started:.0f} s")
 
 
-def _copy_crds(folder: Path) -> None:
-    """The definitions as published in the same modules, at the same versions."""
-    partial = folder.with_name(f".{CRDS}.partial")
+def _copy_definitions(folder: Path) -> None:
+    """As they are published in the modules, at the versions that are pinned."""
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    for module, published in _CRD_FOLDERS.items():
-        found = json.loads(_go("mod", "download", "-json", module, cwd=module_of(CRDS)))
+    for module, published in _DEFINITIONS[folder.name].items():
+        found = json.loads(_go("mod", "download", "-json", module, cwd=module_of(folder.name)))
         for path in sorted((Path(found["Dir"]) / published).glob("*.yaml")):
             if not path.name.startswith("kustom"):
                 shutil.copyfile(path, partial / path.name)

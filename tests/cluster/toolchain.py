@@ -25,8 +25,15 @@ CLUSTER = (*KUBERNETES, *SUITES)
 """What a cluster and the suites need."""
 HELM = "helm"
 """Which only tests of the charts run."""
-PROGRAMS = (*CLUSTER, HELM)
-_MODULES = {**dict.fromkeys(KUBERNETES, "kubernetes"), **dict.fromkeys(SUITES, "suites"), HELM: "helm"}
+OTHERS = "crds-of-others"
+"""A folder: the definitions of Istio and of the Prometheus operator, whose kinds some manifests are of."""
+PROGRAMS = (*CLUSTER, HELM, OTHERS)
+_MODULES = {
+    **dict.fromkeys(KUBERNETES, "kubernetes"),
+    **dict.fromkeys(SUITES, "suites"),
+    HELM: "helm",
+    OTHERS: "others",
+}
 _TOOLS = {
     "etcd": "etcd-server",
     "nft": "nftables",

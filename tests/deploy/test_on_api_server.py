@@ -8,9 +8,10 @@ import pytest
 
 from deploy.generate import HERE, INSTALLS
 from tests.cluster.api import Document
-from tests.cluster.toolchain import CRDS, program
+from tests.cluster.toolchain import CRDS, OTHERS, program
 from tests.kit.api_server import ApiServer, api_server
-from tests.kit.manifests import EXAMPLES, FOREIGN, documents, kustomized
+from tests.kit.manifests import EXAMPLES, documents, kustomized
+from tests.kit.programs import built
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 __all__ = ["api_server"]
@@ -18,9 +19,9 @@ __all__ = ["api_server"]
 
 @pytest.fixture(scope="module")
 def server(api_server: ApiServer) -> ApiServer:
-    """With the definitions of the Gateway API."""
-    group = "gateway.networking.k8s.io"
-    found = [each for path in program(CRDS).glob(f"{group}_*.yaml") for each in documents(path)]
+    """With the definitions of the Gateway API, of Istio and of the Prometheus operator."""
+    paths = [*program(CRDS).glob("gateway.networking.k8s.io_*.yaml"), *Path(built(OTHERS)).glob("*.yaml")]
+    found = [each for path in sorted(paths) for each in documents(path)]
     api_server.define([each for each in found if each["kind"] == "CustomResourceDefinition"])
     return api_server
 
@@ -33,16 +34,10 @@ def create(server: ApiServer, document: Document) -> Document:
     return made
 
 
-def is_known(document: Any) -> bool:
-    """Whether its kind is Kubernetes', the Gateway API's or ours."""
-    return not document["apiVersion"].startswith(FOREIGN)
-
-
 @pytest.mark.parametrize("install", INSTALLS, ids=lambda install: install.chart)
 def test_the_installation_is_taken(server: ApiServer, install: Any) -> None:
     for document in kustomized(HERE / "manifests" / f"{install.directory}-monitoring"):
-        if is_known(document):
-            create(server, document)
+        create(server, document)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
@@ -50,7 +45,6 @@ def test_an_example_is_taken(server: ApiServer, example: Path) -> None:
     namespace = f"example-{example.name}"
     create(server, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     for document in kustomized(example):
-        if is_known(document):
-            is_cluster_wide = document["kind"] == "GatewayClass"
-            place = {} if is_cluster_wide else {"namespace": namespace}
-            create(server, {**document, "metadata": {**document["metadata"], **place}})
+        is_cluster_wide = document["kind"] == "GatewayClass"
+        place = {} if is_cluster_wide else {"namespace": namespace}
+        create(server, {**document, "metadata": {**document["metadata"], **place}})

@@ -14,9 +14,16 @@ FOREIGN = ("monitoring.coreos.com/", "networking.istio.io/")
 """Groups whose definitions are neither Kubernetes', nor the Gateway API's, nor ours."""
 
 
+class _Loader(yaml.CSafeLoader):
+    """With `=` for what it is to kubectl, a text (YAML 1.1 has a type for it, which PyYAML does not make)."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: str(node.value))
+
+
 def documents(path: Path) -> list[Object]:
     """All documents of a file."""
-    return [each for each in yaml.load_all(path.read_text(), yaml.CSafeLoader) if each]
+    return [each for each in yaml.load_all(path.read_text(), _Loader) if each]
 
 
 def kustomized(directory: Path) -> list[Object]:
