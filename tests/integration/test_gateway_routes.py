@@ -411,11 +411,23 @@ def test_a_new_certificate_is_shown_and_standing_connections_stay(world: World) 
     standing.close()
 
 
-def test_one_bad_route_does_not_stop_the_others(world: World) -> None:
-    bad = {"matches": [{"path": {"type": "RegularExpression", "value": "(?=a)"}}], "backendRefs": [to_service("web")]}
-    good = rule(to_service("web"), path="/good")
-    world.gateway.apply([*world.objects, route("bad", bad), route("good", good)])
-    wait_until("the good route", lambda: _status(world.http, "/good") == 200)
+def test_a_partly_bad_route_stops_neither_its_good_rules_nor_the_routes_of_others(world: World) -> None:
+    web = to_service("web")
+    bad = {"path": {"type": "RegularExpression", "value": "(?=a)"}}
+    forged = change("RequestHeaderModifier", set=[{"name": "Host", "value": "a\nb"}])
+    mixed = route(
+        "mixed",
+        {"matches": [bad], "backendRefs": [web]},
+        {"matches": [bad, {"path": {"value": "/half-bad"}}], "backendRefs": [web]},
+        rule(web, path="/bad-filter", filters=[forged]),
+        rule({**web, "filters": [forged]}, path="/bad-backend"),
+        rule(path="/bad-place", filters=[change("RequestRedirect", path=prefix("/a\0"))]),
+        rule(web, path="/mixed"),
+    )
+    world.gateway.apply([*world.objects, mixed, route("other", rule(web, path="/other"))])
+    wait_until("the good route", lambda: _status(world.http, "/other") == 200)
+    paths = ("/mixed", "/half-bad", "/bad-filter", "/bad-backend", "/bad-place")
+    assert [_status(world.http, each) for each in paths] == [200, 500, 500, 500, 500]
 
 
 def test_a_gateway_that_goes_takes_its_listeners_along(world: World) -> None:

@@ -1,29 +1,24 @@
 """What Envoy would refuse: it takes the routes of a port whole or not at all, so one of them must not spoil the others.
 
-The API server's own checks leave room for regular expressions that RE2 does not know, and for headers that a proxy must
-not change.
+The API server's own checks leave room for regular expressions that RE2 does not know, for control characters, and for
+headers that a proxy must not change.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from math import prod
 
 from stellwerk.control.finding import shown
 from stellwerk.control.gateway.kinds import Filter, NameMatch, PathModifier, RouteMatch, RouteRule
+from stellwerk.control.gateway.regex import regex_problem
 
-MAX_REGEX = 1024
-"""Characters."""
-_MAX_REPEAT = 1000
-_UNKNOWN_TO_RE2 = re.compile(
-    r"\(\?(?:[=!>(]|<[=!]|P=|P>)"  # looking around, atomic groups, conditions, references by name
-    r"|\\(?:[1-9]|k[<{']|g[<{'0-9]|Z|G|K|R|X|u|U|N\{)"  # references by number, other dialects' escapes
-    r"|\(\?[a-zA-Z]*[aLux][a-zA-Z]*[-:)]"  # flags that it does not have
-    r"|[*+?}]\+"  # possessive repetition
-)
-_REPEAT = re.compile(r"\{(\d*)(?:,(\d*))?\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PATH = re.compile(r"/[^?#\s]*")
-_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TEXT = re.compile(r"[\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]*")
+_PATH = re.compile(r"/[^?#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
+
+
+def match_problem(match: RouteMatch) -> str | None:
+    """Why Envoy cannot be told `match`, the first of the reasons; None: it can."""
+    return next(_match(match), None)
 
 
 def problem_of(rule: RouteRule) -> str | None:
@@ -50,37 +45,18 @@ def _match(match: RouteMatch) -> Iterator[str]:
 
 def _names(what: str, matches: Iterable[NameMatch]) -> Iterator[str]:
     for each in matches:
+        if _TOKEN.fullmatch(each.name) is None:
+            yield f'"{shown(each.name)}" is no name of a {what}'
         if each.type == "RegularExpression":
             yield from _regex(f"{what} {shown(each.name)}", each.value)
         elif _TEXT.fullmatch(each.value) is None:
             yield f"the value of {what} {shown(each.name)} has control characters"
-        if what == "header" and _TOKEN.fullmatch(each.name) is None:
-            yield f'"{shown(each.name)}" is no name of a header'
 
 
 def _regex(what: str, pattern: str) -> Iterator[str]:
-    """RE2 has no backtracking, hence none of what needs it; what is refused here may be right, but not the reverse."""
-    problem = None
-    if not pattern or len(pattern) > MAX_REGEX:
-        problem = f"has {len(pattern)} characters, not 1 to {MAX_REGEX}"
-    elif _UNKNOWN_TO_RE2.search(pattern.replace(r"\\", "")):
-        problem = "uses what RE2 does not know"
-    elif _repeats(pattern) > _MAX_REPEAT:
-        problem = f"repeats more than {_MAX_REPEAT} times, all repetitions multiplied"
-    else:
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            problem = f"is no regular expression: {error}"
+    problem = regex_problem(pattern)
     if problem is not None:
         yield f'the regular expression "{shown(pattern)}" of {what} {problem}'
-
-
-def _repeats(pattern: str) -> int:
-    """All counted repetitions multiplied, as if each were within the others: RE2 unfolds them."""
-    return prod(
-        max([1, *(int(text[:6]) for text in found if text)]) for found in _REPEAT.findall(pattern) if any(found)
-    )
 
 
 def _filter(each: Filter) -> Iterator[str]:
@@ -91,11 +67,18 @@ def _filter(each: Filter) -> Iterator[str]:
             if _TEXT.fullmatch(header.value) is None:
                 yield f"the value for header {shown(header.name)} has control characters"
         for name in (*(header.name for header in (*change.set, *change.add)), *change.remove):
-            if _TOKEN.fullmatch(name) is None or name.lower() == "host":
-                yield f'header "{shown(name)}" cannot be changed (for the host, use URLRewrite)'
+            yield from _changed(name)
     for rewrite in (each.url_rewrite, each.request_redirect):
         if rewrite is not None and rewrite.path is not None:
             yield from _modifier(rewrite.path)
+
+
+def _changed(name: str) -> Iterator[str]:
+    """A header that is set, added to or removed."""
+    if name.startswith(":") or name.lower() == "host":
+        yield f'header "{shown(name)}" cannot be changed: use URLRewrite for host and path'
+    elif _TOKEN.fullmatch(name) is None:
+        yield f'"{shown(name)}" is no name of a header'
 
 
 def _modifier(path: PathModifier) -> Iterator[str]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from stellwerk.control.gateway.acceptable import problem_of
+from stellwerk.control.gateway.acceptable import match_problem, problem_of
 from stellwerk.control.gateway.backend import Backends, PoolTarget, Target, Unresolved
 from stellwerk.control.gateway.duration import seconds
 from stellwerk.control.gateway.hostname import specificity
@@ -48,6 +48,8 @@ class Rule(Struct, frozen=True):
     """What happens to the requests of one rule. `problem`: it asks for what is not supported, and answers 500."""
 
     name: str
+    matches: tuple[RouteMatch, ...] = ()
+    """Alternatives, in the order of the object. Without those that Envoy cannot be told: nothing fits them."""
     backends: tuple[Backend, ...] = ()
     request_headers: tuple[HeaderFilter, ...] = ()
     response_headers: tuple[HeaderFilter, ...] = ()
@@ -91,8 +93,8 @@ def in_order(routes: Sequence[tuple[str, HTTPRoute, Sequence[Rule]]]) -> tuple[E
     entries = [
         ((tuple(-each for each in specificity(hostname)), _rank(match), _age(route), place, nth), Entry(match, rule))
         for hostname, route, found in routes
-        for place, (source, rule) in enumerate(zip(route.spec.rules, found, strict=True))
-        for nth, match in enumerate(source.matches or (RouteMatch(),))
+        for place, rule in enumerate(found)
+        for nth, match in enumerate(rule.matches)
     ]
     return tuple(entry for _, entry in sorted(entries, key=lambda pair: pair[0]))
 
@@ -139,6 +141,7 @@ class _Reading:
         backends = tuple(map(self._backend, source.backend_refs))
         return Rule(
             self._name,
+            tuple(each for each in source.matches or (RouteMatch(),) if match_problem(each) is None),
             backends,
             requests,
             responses,

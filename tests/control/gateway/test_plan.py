@@ -427,6 +427,14 @@ def test_a_rule_with_an_unknown_filter_fails_alone() -> None:
     assert (alone.accepted.status, alone.accepted.reason) == ("False", "UnsupportedValue")
 
 
+def test_a_match_that_envoy_cannot_be_told_is_left_out_and_the_others_of_its_rule_fail() -> None:
+    bad = {"path": {"type": "RegularExpression", "value": "(?=a)"}}
+    mixed = {"matches": [bad, {"path": {"value": "/a"}}], "backendRefs": [to_pool("p")]}
+    found = public(gateway(), pool("p"), route("a", mixed, rule(to_pool("p"), path="/b")))
+    entries = found.listeners[0].hosts[0].entries
+    assert [(each.match.path.value, each.rule.problem is None) for each in entries] == [("/a", False), ("/b", True)]
+
+
 def test_mirrors_without_a_backend_are_told_and_left_out() -> None:
     mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": to_service("missing")}}
     objects = (gateway(), pool("p"), route("a", rule(to_pool("p"), filters=[mirror])))

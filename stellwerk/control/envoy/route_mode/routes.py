@@ -51,14 +51,11 @@ def _virtual_host(host: Host, listener: Listener, settings: EnvoySettings) -> Do
 
 def _route(entry: Entry, listener: Listener, settings: EnvoySettings) -> Document:
     rule = entry.rule
-    document: Document = {
-        "name": rule.name,
-        "match": route_match(entry.match),
-        **_changes("request", rule.request_headers),
-        **_changes("response", rule.response_headers),
-    }
+    document: Document = {"name": rule.name, "match": route_match(entry.match)}
     if rule.problem is not None:
+        # Nothing else of it: Envoy may refuse any part, and with it the routes of everybody.
         return {**document, "direct_response": {"status": 500}}
+    document |= _changes("request", rule.request_headers) | _changes("response", rule.response_headers)
     if rule.redirect is not None:
         return {**document, "redirect": _redirect(rule.redirect, entry, listener)}
     if not any(backend.weight for backend in rule.backends):
