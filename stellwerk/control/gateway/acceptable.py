@@ -1,7 +1,7 @@
 """What Envoy would refuse: it takes the routes of a port whole or not at all, so one of them must not spoil the others.
 
 The API server's own checks leave room for regular expressions that RE2 does not know, for control characters, and for
-headers that a proxy must not change.
+headers by which a message is framed: who may write a route must not decide where another client's request begins.
 """
 
 import re
@@ -11,6 +11,19 @@ from stellwerk.control.finding import shown
 from stellwerk.control.gateway.kinds import Filter, NameMatch, PathModifier, RouteMatch, RouteRule
 from stellwerk.control.gateway.regex import regex_problem
 
+FRAMING = frozenset(
+    (
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+"""Headers that belong to a connection, not to a message (RFC 9110, 7.6.1), and those that say where a message ends."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TEXT = re.compile(r"[\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]*")
 _PATH = re.compile(r"/[^?#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
@@ -79,6 +92,8 @@ def _changed(name: str) -> Iterator[str]:
         yield f'header "{shown(name)}" cannot be changed: use URLRewrite for host and path'
     elif _TOKEN.fullmatch(name) is None:
         yield f'"{shown(name)}" is no name of a header'
+    elif name.lower() in FRAMING:
+        yield f'header "{name}" cannot be changed: it is the connection\'s, and Envoy sets it; leave it out'
 
 
 def _modifier(path: PathModifier) -> Iterator[str]:

@@ -40,6 +40,10 @@ def changes(**change: object) -> list[RouteRule]:
         (":authority", "URLRewrite"),
         ("a b", "no name"),
         ("", "no name"),
+        *((name, "leave it out") for name in (
+            "Content-Length", "transfer-encoding", "Connection", "upgrade", "TE", "trailer", "keep-alive",
+            "proxy-connection",
+        )),
     ],
 )  # fmt: skip
 def test_headers_that_steer_or_frame_a_message_are_nobodys_to_change(name: str, remedy: str) -> None:
