@@ -1,11 +1,18 @@
 """What `reconcile` says about single objects: conditions for their status, remarks for whoever wrote them."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import accumulate
 
 from msgspec import Struct
 
 from stellwerk.control.finding import Path
 from stellwerk.control.intake import Item
+
+MAX_MESSAGE = 4_000
+"""Characters of a condition's message. The CRDs allow 32,768, but an object with 32 parents would outgrow etcd."""
+_MARGIN = 64
+"""For what is said around a list."""
 
 
 class Remark(Struct, frozen=True):
@@ -33,6 +40,20 @@ class ObjectStatus(Struct, frozen=True):
     namespace: str
     name: str
     conditions: tuple[Condition, ...]
+
+
+def joined(messages: Iterable[str]) -> str:
+    """Each of `messages` once, as one message: as many as there is room for, and how many more there are."""
+    each = list(dict.fromkeys(messages))
+    lengths = accumulate(len(message) + len("; ") for message in each)
+    taken = max(1, sum(length <= MAX_MESSAGE - _MARGIN for length in lengths))
+    text = cut("; ".join(each[:taken]), MAX_MESSAGE - _MARGIN)
+    return text if taken >= len(each) else f"{text}; and {len(each) - taken} more"
+
+
+def cut(message: str, limit: int = MAX_MESSAGE) -> str:
+    """`message`, not longer than `limit` characters."""
+    return message if len(message) <= limit else f"{message[: limit - 1]}…"
 
 
 def status_of(item: Item, condition: Condition) -> ObjectStatus:

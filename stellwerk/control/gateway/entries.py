@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from stellwerk.control.remark import Condition
+from stellwerk.control.remark import Condition, cut
 
 Object = dict[str, Any]
 
@@ -50,7 +50,7 @@ def _condition(old: Object, condition: Condition, generation: int, now: str) -> 
         "type": condition.type,
         "status": condition.status,
         "reason": condition.reason,
-        "message": condition.message,
+        "message": cut(condition.message),
         "observedGeneration": generation,
         "lastTransitionTime": old["lastTransitionTime"] if is_same else now,
     }

@@ -12,7 +12,7 @@ from stellwerk.control.gateway.certificate import Certificate
 from stellwerk.control.gateway.hostname import ANY
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway, HTTPRoute, Listener, RouteKind
 from stellwerk.control.gateway.world import World
-from stellwerk.control.remark import Condition
+from stellwerk.control.remark import Condition, joined
 
 HTTP_ROUTE = RouteKind("HTTPRoute", GATEWAY_GROUP)
 PROTOCOLS = ("HTTP", "HTTPS")
@@ -94,7 +94,7 @@ def _with_certificates(checked: CheckedListener, world: World, grants: Grants) -
         problems = [Unresolved("InvalidCertificateRef", "tls.certificateRefs names no Secret")]
     good = tuple(each for each in found if isinstance(each, Certificate))
     if problems:
-        message = "; ".join(each.message for each in problems)
+        message = joined(each.message for each in problems)
         checked = replace(checked, unresolved=_unresolved(problems[0].reason, message))
     return replace(checked, certificates=good)
 

@@ -16,7 +16,7 @@ from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway, GatewayClass
 from stellwerk.control.gateway.listener import CheckedListener
 from stellwerk.control.gateway.rule import Entry, Rule, in_order, rules
 from stellwerk.control.gateway.world import World
-from stellwerk.control.remark import Condition
+from stellwerk.control.remark import Condition, joined
 
 
 class Host(Struct, frozen=True):
@@ -101,7 +101,7 @@ class Attachment(Struct, frozen=True):
     accepted: Condition
     resolved: Condition
     partly: Condition | None
-    """Some of the route's rules hold, some do not."""
+    """The route is accepted, and some of its rules are not: those are answered 500."""
     pools: tuple[PoolTarget, ...]
 
 
@@ -152,18 +152,22 @@ class _Planning:
 
     def _attachment(self, route: HTTPRoute, parent: ParentRef, gateway: str) -> Attachment:
         found = self._rules[route.full_name]
-        broken = [rule.problem for rule in found if rule.problem is not None]
+        broken = [
+            f"{_where(route, index)}: {rule.problem}" for index, rule in enumerate(found) if rule.problem is not None
+        ]
         partly = None
         if broken and len(broken) == len(found):
-            accepted = _refused("UnsupportedValue", "; ".join(broken))
+            accepted = _refused("UnsupportedValue", joined(broken))
         else:
             accepted = self._place(route, parent, gateway)
-            if broken:
-                partly = Condition("PartiallyInvalid", "True", "UnsupportedValue", "; ".join(broken))
+            if broken and accepted.status == "True":
+                # The Gateway API wants these words first.
+                message = f"Dropped Rule{'s' if len(broken) > 1 else ''} {joined(broken)}"
+                partly = Condition("PartiallyInvalid", "True", "UnsupportedValue", message)
         unresolved = [each for rule in found for each in rule.unresolved]
         resolved = Condition("ResolvedRefs", "True", "ResolvedRefs", "")
         if unresolved:
-            message = "; ".join(dict.fromkeys(each.message for each in unresolved))
+            message = joined(each.message for each in unresolved)
             resolved = Condition("ResolvedRefs", "False", unresolved[0].reason, message)
         return Attachment(route, parent, gateway, accepted, resolved, partly, _pools(found))
 
@@ -230,6 +234,12 @@ def _hostnames(route: HTTPRoute, listener: str) -> tuple[str, ...]:
 
 def _pools(found: Iterable[Rule]) -> tuple[PoolTarget, ...]:
     return tuple({each.pool: each for rule in found for each in rule.targets if isinstance(each, PoolTarget)}.values())
+
+
+def _where(route: HTTPRoute, index: int) -> str:
+    """A rule, as whoever wrote it finds it."""
+    name = route.spec.rules[index].name
+    return f"spec.rules[{index}]" if name is None else f"spec.rules[{index}] ({name})"
 
 
 def _refused(reason: str, message: str) -> Condition:

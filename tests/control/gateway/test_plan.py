@@ -9,6 +9,7 @@ import pytest
 from stellwerk.control.gateway.backend import BODY_MODE, BodyMode, ForeignPicker, PoolTarget, Target, Unresolved
 from stellwerk.control.gateway.kinds import RouteMatch
 from stellwerk.control.gateway.plan import Attachment, GatewayPlan, Plan, plan
+from stellwerk.control.remark import MAX_MESSAGE
 from stellwerk.model.members import Members
 from tests.kit.gateway_objects import (
     CONTROLLER,
@@ -422,9 +423,31 @@ def test_a_rule_with_an_unknown_filter_fails_alone() -> None:
     found = attachment(gateway(), pool("p"), route("a", strange, rule(to_pool("p"))))
     assert found.accepted.status == "True"
     assert found.partly is not None
-    assert "ExtensionRef" in found.partly.message
+    assert found.partly.message == "Dropped Rule spec.rules[0]: filter ExtensionRef is not supported"
     alone = attachment(gateway(), pool("p"), route("a", strange))
     assert (alone.accepted.status, alone.accepted.reason) == ("False", "UnsupportedValue")
+
+
+def test_dropped_rules_are_named_by_place_and_name() -> None:
+    strange = rule(to_pool("p"), filters=[{"type": "ExtensionRef"}])
+    found = attachment(gateway(), pool("p"), route("a", rule(to_pool("p")), {**strange, "name": "odd"}, strange))
+    assert found.partly is not None
+    assert found.partly.message.startswith("Dropped Rules spec.rules[1] (odd): filter")
+    assert "; spec.rules[2]: filter" in found.partly.message
+
+
+def test_a_route_that_is_not_accepted_is_not_partly_so() -> None:
+    rules = [rule(to_pool("p")), rule(to_pool("p"), filters=[{"type": "ExtensionRef"}])]
+    found = attachment(gateway(), pool("p"), route("a", *rules, parents=[{"name": "public", "sectionName": "nope"}]))
+    assert (found.accepted.status, found.partly) == ("False", None)
+
+
+def test_a_message_says_how_much_more_there_is_to_say() -> None:
+    refs = [to_service(f"{'s' * 240}{index}", namespace="n" * 60) for index in range(200)]
+    message = attachment(gateway(), route("a", rule(*refs))).resolved.message
+    assert len(message) <= MAX_MESSAGE
+    told = message.count("no ReferenceGrant")
+    assert message.endswith(f"; and {200 - told} more")
 
 
 def test_a_match_that_envoy_cannot_be_told_is_left_out_and_the_others_of_its_rule_fail() -> None:
