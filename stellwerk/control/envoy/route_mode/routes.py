@@ -1,28 +1,22 @@
 """The routes of one port: a virtual host per hostname, and in it the matches in the order in which they are tried."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stellwerk.control.envoy.document import Document, seconds, typed
 from stellwerk.control.envoy.headers import POOL_HEADER
 from stellwerk.control.envoy.route_mode.filters import says_served, turned_on
 from stellwerk.control.envoy.route_mode.matches import prefix_replaced, replaced, route_match
+from stellwerk.control.envoy.route_mode.redirects import redirects
 from stellwerk.control.envoy.routes import retry_policy
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.control.gateway.backend import ForeignPicker, PoolTarget
-from stellwerk.control.gateway.kinds import HeaderFilter, Listener, Redirect, Rewrite
+from stellwerk.control.gateway.kinds import HeaderFilter, Listener, Rewrite
 from stellwerk.control.gateway.plan import Host, PlannedListener
 from stellwerk.control.gateway.rule import Backend, Entry, MirrorTo
 
 NOBODY = "nobody"
 """A cluster that does not exist: the share of a backend that cannot be resolved, answered 500."""
-_REDIRECTS = {
-    301: "MOVED_PERMANENTLY",
-    302: "FOUND",
-    303: "SEE_OTHER",
-    307: "TEMPORARY_REDIRECT",
-    308: "PERMANENT_REDIRECT",
-}
-_PORTS = {"http": 80, "https": 443}
+_BROKEN: Document = {"direct_response": {"status": 500}}
 _MILLION = 1_000_000
 
 
@@ -45,25 +39,28 @@ def route_configuration(port: int, listeners: Iterable[PlannedListener], setting
 
 
 def _virtual_host(host: Host, listener: Listener, settings: EnvoySettings) -> Document:
-    routes = [_route(entry, listener, settings) for entry in host.entries]
+    routes = [route for entry in host.entries for route in _routes(entry, host.domain, listener, settings)]
     return {"name": host.domain, "domains": [host.domain], "routes": routes}
 
 
-def _route(entry: Entry, listener: Listener, settings: EnvoySettings) -> Document:
+def _routes(entry: Entry, domain: str, listener: Listener, settings: EnvoySettings) -> Iterator[Document]:
+    """One for a match; some redirects take two."""
     rule = entry.rule
     document: Document = {"name": rule.name, "match": route_match(entry.match)}
     if rule.problem is not None:
         # Nothing else of it: Envoy may refuse any part, and with it the routes of everybody.
-        return {**document, "direct_response": {"status": 500}}
+        yield {**document, **_BROKEN}
+        return
     document |= _changes("request", rule.request_headers) | _changes("response", rule.response_headers)
     if rule.redirect is not None:
-        return {**document, "redirect": _redirect(rule.redirect, entry, listener)}
-    if not any(backend.weight for backend in rule.backends):
-        return {**document, "direct_response": {"status": 500}}
-    if any(isinstance(backend.target, PoolTarget) for backend in rule.backends):
-        # Without it a body over the connection's buffer limit could not be sent a second time.
-        document["request_body_buffer_limit"] = settings.max_body_bytes
-    return {**document, "route": _forward(entry, settings)}
+        yield from redirects(document, rule.redirect, entry.match.path, domain, listener)
+    elif not any(backend.weight for backend in rule.backends):
+        yield {**document, **_BROKEN}
+    else:
+        if any(isinstance(backend.target, PoolTarget) for backend in rule.backends):
+            # Without it a body over the connection's buffer limit could not be sent a second time.
+            document["request_body_buffer_limit"] = settings.max_body_bytes
+        yield {**document, "route": _forward(entry, settings)}
 
 
 def _forward(entry: Entry, settings: EnvoySettings) -> Document:
@@ -122,25 +119,6 @@ def _changes(direction: str, filters: Sequence[HeaderFilter]) -> Document:
         document[f"{direction}_headers_to_add"] = add
     if remove:
         document[f"{direction}_headers_to_remove"] = remove
-    return document
-
-
-def _redirect(redirect: Redirect, entry: Entry, listener: Listener) -> Document:
-    """A port is named unless it is the scheme's own: the one asked for, the new scheme's, or else the listener's."""
-    document: Document = {"response_code": _REDIRECTS.get(redirect.status_code, "FOUND")}
-    scheme = redirect.scheme or listener.protocol.lower()
-    port = redirect.port or (_PORTS[scheme] if redirect.scheme in _PORTS else listener.port)
-    if redirect.scheme is not None:
-        document["scheme_redirect"] = redirect.scheme
-    if redirect.hostname is not None:
-        document["host_redirect"] = redirect.hostname
-    if port != _PORTS.get(scheme):
-        document["port_redirect"] = port
-    path = redirect.path
-    if path is not None and path.type == "ReplaceFullPath":
-        document["path_redirect"] = path.replace_full_path or "/"
-    elif path is not None:
-        document |= prefix_replaced(entry.match.path, path.replace_prefix_match or "/")
     return document
 
 
