@@ -7,7 +7,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from stellwerk.control.gateway.world import World, world
@@ -123,12 +124,14 @@ def grant(namespace: str, source_kind: str, source: str, kind: str, name: str | 
     return entity(f"{GROUP}/v1beta1", "ReferenceGrant", f"for-{source}", namespace, spec=spec)
 
 
-def certificate(hostname: str) -> tuple[bytes, bytes]:
+def certificate(
+    hostname: str, key: CertificateIssuerPrivateKeyTypes | None = None, *extensions: x509.ExtensionType
+) -> tuple[bytes, bytes]:
     """A self-signed certificate and its key, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
     start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -137,8 +140,10 @@ def certificate(hostname: str) -> tuple[bytes, bytes]:
         .not_valid_before(start)
         .not_valid_after(start + datetime.timedelta(days=3650))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    for each in extensions:
+        builder = builder.add_extension(each, critical=True)
+    made = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return made.public_bytes(serialization.Encoding.PEM), key.private_bytes(*form)
 

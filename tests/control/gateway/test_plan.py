@@ -5,6 +5,8 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
 from stellwerk.control.gateway.backend import BODY_MODE, BodyMode, ForeignPicker, PoolTarget, Target, Unresolved
 from stellwerk.control.gateway.kinds import RouteMatch
@@ -247,6 +249,10 @@ def test_a_certificate_is_read_from_its_secret() -> None:
     assert "PRIVATE" not in repr(found)
 
 
+def usage(*, digital_signature: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(digital_signature, False, not digital_signature, *[False] * 6)
+
+
 def bad_secrets() -> list[tuple[Object, str]]:
     chain, key = certificate("a.example.com")
     _, other = certificate("b.example.com")
@@ -256,6 +262,10 @@ def bad_secrets() -> list[tuple[Object, str]]:
         (tls_secret("cert", chain, b"Hello world"), "no unencrypted private key"),
         (tls_secret("cert", chain, other), "not the key"),
         (tls_secret("cert", chain, b""), "has no tls.key"),
+        (tls_secret("cert", *certificate("a", rsa.generate_private_key(65537, 1024))), "1024 bits: use 2048"),
+        (tls_secret("cert", *certificate("a", ec.generate_private_key(ec.SECP224R1()))), "secp224r1: use P-256"),
+        (tls_secret("cert", *certificate("a", dsa.generate_private_key(1024))), "use RSA"),
+        (tls_secret("cert", *certificate("a", None, usage(digital_signature=False))), "digital signatures"),
         (entity("v1", "Secret", "cert", data={"tls.crt": "!", "tls.key": "!"}), "not base64"),
     ]
 
