@@ -137,6 +137,8 @@ class Router:
         for each in self.planned.listeners if self.planned is not None else ():
             if not each.checked.can_serve:
                 yield f"listener {each.name} of Gateway {self._own.name} cannot serve; its status says why"
+            elif each.checked.unresolved is not None:
+                yield f"listener {each.name} of Gateway {self._own.name}: {each.checked.unresolved.message}"
 
     def unready(self) -> Iterator[str]:
         """Why no traffic should come."""
@@ -146,7 +148,8 @@ class Router:
     async def _plan(self, world: World) -> None:
         """On a thread: with hundreds of routes it takes longer than a request should wait."""
         mode = BodyMode(self._own.picker_body_mode)
-        whole = await asyncio.to_thread(plan, world, self._own.controller, mode)
+        before = self._wanted.certificates if self._wanted is not None else ()
+        whole = await asyncio.to_thread(plan, world, self._own.controller, mode, before)
         self._wanted = whole.gateways.get(self._own.name)
         self._wanted_since = asyncio.get_running_loop().time()
         if isinstance(self._pools, KubeSource):

@@ -411,6 +411,25 @@ def test_a_new_certificate_is_shown_and_standing_connections_stay(world: World) 
     standing.close()
 
 
+def test_a_secret_that_is_spoilt_or_gone_leaves_the_last_good_certificate(world: World) -> None:
+    good = certificate("b.example.com")
+    expected = ssl.PEM_cert_to_DER_cert(good[0].decode())
+    others = [each for each in world.objects if each["metadata"]["name"] != "cert-b"]
+    world.gateway.apply([*others, tls_secret("cert-b", *good)])
+    wait_until("the certificate", lambda: ask_tls(world.https, "c.example.com")[1] == expected)
+    for path, spoilt in (("/spoilt", [tls_secret("cert-b", good[0], b"no key")]), ("/gone", [])):
+        world.gateway.apply([*others, *spoilt, route("seen", rule(to_service("web"), path=path))])
+        wait_until("the change", lambda path=path: _status(world.http, path) == 200)  # type: ignore[misc]
+        answer, shown = ask_tls(world.https, "c.example.com")
+        assert (served_by(answer), shown) == (world.api.port, expected)
+        wait_until("a remark", lambda: any("default/cert-b" in each for each in world.gateway.remarks))
+    fresh = certificate("b.example.com")
+    expected = ssl.PEM_cert_to_DER_cert(fresh[0].decode())
+    world.gateway.apply([*others, tls_secret("cert-b", *fresh)])
+    wait_until("the next certificate", lambda: ask_tls(world.https, "c.example.com")[1] == expected)
+    wait_until("no remark", lambda: not world.gateway.remarks)
+
+
 def test_a_partly_bad_route_stops_neither_its_good_rules_nor_the_routes_of_others(world: World) -> None:
     web = to_service("web")
     bad = {"path": {"type": "RegularExpression", "value": "(?=a)"}}

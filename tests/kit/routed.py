@@ -38,6 +38,12 @@ class Routed:
         except OSError:
             return False
 
+    @property
+    def remarks(self) -> list[str]:
+        """What `/readyz` says beside that."""
+        found: list[str] = call(f"{self.admin_url}/readyz", timeout=5).json()["remarks"]
+        return found
+
 
 @contextlib.contextmanager
 def routed(objects: Sequence[Object], directory: Path, *arguments: str) -> Iterator[Routed]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate as Leaf
 
 CERTIFICATE, KEY = "tls.crt", "tls.key"
+INVALID = "InvalidCertificateRef"
 MIN_RSA_BITS = 2048
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 """By the name that `cryptography` has for it. Envoy's TLS library (BoringSSL) knows no others."""
@@ -32,11 +33,18 @@ class Certificate(Struct, frozen=True):
         return f"Certificate({self.secret})"
 
 
+class Spoilt(Unresolved, frozen=True):
+    """A Secret that the Gateway may use, and that holds no certificate to serve with, or is not there."""
+
+    secret: str
+    """`namespace/name`."""
+
+
 def resolve(reference: SecretRef, namespace: str, world: World, grants: Grants) -> Certificate | Unresolved:
     """What a Gateway in `namespace` refers to."""
     if (reference.group, reference.kind) != ("", "Secret"):
         message = f"{reference.kind} of group {reference.group or 'core'} is no certificate: use a Secret"
-        return Unresolved("InvalidCertificateRef", message)
+        return Unresolved(INVALID, message)
     place = reference.namespace or namespace
     name = f"{place}/{reference.name}"
     if not grants.allow("Gateway", namespace, "", "Secret", place, reference.name):
@@ -44,7 +52,7 @@ def resolve(reference: SecretRef, namespace: str, world: World, grants: Grants) 
         return Unresolved("RefNotPermitted", message)
     secret = world.secrets.get(name)
     if secret is None:
-        return Unresolved("InvalidCertificateRef", f"there is no Secret {name}")
+        return Spoilt(INVALID, f"there is no Secret {name}", name)
     return _read(secret)
 
 
@@ -110,5 +118,5 @@ def _curves() -> str:
     return " or ".join(CURVES.values())
 
 
-def _malformed(secret: Secret, problem: str) -> Unresolved:
-    return Unresolved("InvalidCertificateRef", f"Secret {secret.full_name} cannot be served: {problem}")
+def _malformed(secret: Secret, problem: str) -> Spoilt:
+    return Spoilt(INVALID, f"Secret {secret.full_name} cannot be served: {problem}", secret.full_name)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from stellwerk.control.gateway import certificate
 from stellwerk.control.gateway.backend import Grants, Unresolved
-from stellwerk.control.gateway.certificate import Certificate
+from stellwerk.control.gateway.certificate import Certificate, Spoilt
 from stellwerk.control.gateway.hostname import ANY
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway, HTTPRoute, Listener, RouteKind
 from stellwerk.control.gateway.world import World
@@ -59,15 +59,21 @@ class CheckedListener(Struct, frozen=True):
         return False
 
 
-def check(gateway: Gateway, world: World, grants: Grants) -> tuple[CheckedListener, ...]:
+class Secrets(Struct, frozen=True):
+    """What certificates are read from. `before`: those that were good, by Secret."""
+
+    world: World
+    grants: Grants
+    before: Mapping[str, Certificate]
+
+
+def check(gateway: Gateway, secrets: Secrets) -> tuple[CheckedListener, ...]:
     """All listeners, in the order of the object."""
     conflicts = _conflicts(gateway.spec.listeners)
-    return tuple(_check(gateway, each, conflicts.get(each.name), world, grants) for each in gateway.spec.listeners)
+    return tuple(_check(gateway, each, conflicts.get(each.name), secrets) for each in gateway.spec.listeners)
 
 
-def _check(
-    gateway: Gateway, listener: Listener, conflict: Condition | None, world: World, grants: Grants
-) -> CheckedListener:
+def _check(gateway: Gateway, listener: Listener, conflict: Condition | None, secrets: Secrets) -> CheckedListener:
     checked = CheckedListener(listener, gateway.metadata.namespace, (), conflicted=conflict)
     if listener.protocol not in PROTOCOLS:
         message = f'protocol "{listener.protocol}" is not supported: use {" or ".join(PROTOCOLS)}'
@@ -79,20 +85,23 @@ def _check(
     if strangers:
         message = f"routes of kind {', '.join(strangers)} are not supported: use HTTPRoute"
         checked = replace(checked, unresolved=_unresolved("InvalidRouteKinds", message))
-    return _with_certificates(checked, world, grants) if listener.protocol == "HTTPS" else checked
+    return _with_certificates(checked, secrets) if listener.protocol == "HTTPS" else checked
 
 
-def _with_certificates(checked: CheckedListener, world: World, grants: Grants) -> CheckedListener:
+def _with_certificates(checked: CheckedListener, secrets: Secrets) -> CheckedListener:
+    """A Secret that is spoilt or gone is told of, and what it held before still serves: a mistake there must not close
+    the port."""
     tls = checked.listener.tls
     if tls is not None and tls.mode != "Terminate":
         message = f"TLS mode {tls.mode} is not supported for HTTPS: use Terminate"
         return replace(checked, not_accepted=_refused("UnsupportedValue", message))
     references = tls.certificate_refs if tls is not None else ()
-    found = [certificate.resolve(each, checked.namespace, world, grants) for each in references]
+    found = [certificate.resolve(each, checked.namespace, secrets.world, secrets.grants) for each in references]
     problems = [each for each in found if isinstance(each, Unresolved)]
     if not found:
         problems = [Unresolved("InvalidCertificateRef", "tls.certificateRefs names no Secret")]
-    good = tuple(each for each in found if isinstance(each, Certificate))
+    kept = (secrets.before.get(each.secret) if isinstance(each, Spoilt) else each for each in found)
+    good = tuple(each for each in kept if isinstance(each, Certificate))
     if problems:
         message = joined(each.message for each in problems)
         checked = replace(checked, unresolved=_unresolved(problems[0].reason, message))

@@ -13,7 +13,7 @@ from stellwerk.control.gateway.backend import Backends, BodyMode, ForeignPicker,
 from stellwerk.control.gateway.certificate import Certificate
 from stellwerk.control.gateway.hostname import common, covers, most_specific
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway, GatewayClass, HTTPRoute, ParentRef
-from stellwerk.control.gateway.listener import CheckedListener
+from stellwerk.control.gateway.listener import CheckedListener, Secrets
 from stellwerk.control.gateway.rule import Entry, Rule, in_order, rules
 from stellwerk.control.gateway.world import World
 from stellwerk.control.remark import Condition, joined
@@ -113,27 +113,36 @@ class Plan(Struct, frozen=True):
     attachments: tuple[Attachment, ...] = ()
 
 
-def plan(world: World, controller: str, body_mode: BodyMode = BodyMode.DUPLEX) -> Plan:
+def plan(
+    world: World,
+    controller: str,
+    body_mode: BodyMode = BodyMode.DUPLEX,
+    before: Iterable[Certificate] = (),
+) -> Plan:
     """The plan of `world` for the controller of that name (`spec.controllerName` of its classes).
 
-    `body_mode` is that of foreign pickers whose pool names none.
+    `body_mode` is that of foreign pickers whose pool names none. `before`: certificates of the last plan; they serve on
+    where their Secret is spoilt. Whoever has none (the controller, a process that has just begun) plans without.
     """
     classes = tuple(each for each in world.classes.values() if each.spec.controller_name == controller)
     names = {each.metadata.name for each in classes}
     gateways = {name: each for name, each in world.gateways.items() if each.spec.gateway_class_name in names}
-    return _Planning(world, gateways, body_mode).plan(classes)
+    return _Planning(world, gateways, body_mode, before).plan(classes)
 
 
 class _Planning:
     """One run: routes are read once, whatever they attach to."""
 
-    def __init__(self, world: World, gateways: Mapping[str, Gateway], body_mode: BodyMode) -> None:
+    def __init__(
+        self, world: World, gateways: Mapping[str, Gateway], body_mode: BodyMode, before: Iterable[Certificate]
+    ) -> None:
         self._routes = world.routes
         self._gateways = gateways
         self._labels = {each.metadata.name: each.metadata.labels for each in world.namespaces.values()}
         grants = Grants(world)
         self._backends = Backends(world, grants, body_mode)
-        self._listeners = {name: listeners.check(each, world, grants) for name, each in gateways.items()}
+        secrets = Secrets(world, grants, {each.secret: each for each in before})
+        self._listeners = {name: listeners.check(each, secrets) for name, each in gateways.items()}
         self._attached: dict[tuple[str, str], dict[str, tuple[HTTPRoute, tuple[str, ...]]]] = {}
         self._rules: dict[str, tuple[Rule, ...]] = {}
 

@@ -279,6 +279,33 @@ def test_a_bad_certificate_is_told_and_not_served(secret: Object, message: str) 
     assert not found.checked.can_serve
 
 
+@pytest.mark.parametrize("secret", [None, *(secret for secret, _ in bad_secrets()[1:])])
+def test_a_secret_that_is_spoilt_serves_with_what_it_held_before_and_says_so(secret: Object | None) -> None:
+    before = public(https(), tls_secret("cert", *certificate("example.com"))).certificates
+    world = made(gateway_class(), https(), *([secret] if secret is not None else []))
+    found = plan(world, CONTROLLER, before=before).gateways["default/public"]
+    assert found.certificates == before
+    (kept,) = found.serving
+    assert kept.checked.unresolved is not None
+    assert kept.checked.unresolved.reason == "InvalidCertificateRef"
+
+
+def test_what_a_secret_held_before_serves_only_where_it_may_still_be_used() -> None:
+    certificates = tls_secret("cert", *certificate("example.com"), namespace="certs")
+    front, leave = https(namespace="certs"), grant("certs", "Gateway", "default", "Secret")
+    before = public(front, certificates, leave).certificates
+    assert before
+    for objects in (
+        [front, certificates],
+        [front],
+        [https(name="other")],
+        [https(kind="ConfigMap", namespace="certs")],
+    ):
+        found = plan(made(gateway_class(), *objects), CONTROLLER, before=before).gateways["default/public"]
+        assert found.certificates == ()
+        assert found.serving == ()
+
+
 def test_a_certificate_of_another_namespace_needs_a_grant() -> None:
     chain, key = certificate("example.com")
     secret = tls_secret("cert", chain, key, namespace="certs")
