@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from stellwerk.app.picker import STANDING, Picker
+from stellwerk.app.picker import STANDING, Picker, Place
 from stellwerk.app.running import files_of, running
 from stellwerk.config import Config
 from stellwerk.control.envoy.resources import Resources, resources
@@ -23,6 +23,7 @@ from stellwerk.edge.envoy import EnvoyAdmin, EnvoyFiles, EnvoyLog, EnvoyWatch, R
 from stellwerk.edge.grpc.server import GrpcServer
 from stellwerk.edge.supervisor import Program, Supervisor
 from stellwerk.model.catalog import Catalog
+from stellwerk.telemetry.render import Family, gauge
 
 _log = logging.getLogger("stellwerk.gateway")
 REJECTION_FILE = "envoy-rejection"
@@ -82,8 +83,9 @@ async def supervise(
         ],
         drain_envoy,
     )
+    rejections = Rejections(paths)
     watch = asyncio.create_task(
-        EnvoyWatch(admin, envoy_log, partial(_report_rejection, paths)).run(), name="envoy watch"
+        EnvoyWatch(admin, envoy_log, rejections.add, rejections.remove).run(), name="envoy watch"
     )
     announce = asyncio.create_task(_announce(config, admin), name="announce")
     try:
@@ -95,12 +97,30 @@ async def supervise(
         await admin.close()
 
 
-def _report_rejection(paths: RuntimePaths, rejection: Rejection) -> None:
-    """To the log, and to where the picker finds it for `/readyz`."""
-    text = f"Envoy rejected {rejection.subscription} and keeps the last good state: {rejection.reason}"
-    _log.error("%s", text)
-    at = time.strftime("%H:%M:%S")
-    Path(paths.directory, REJECTION_FILE).write_text(f"{at} {text}")
+class Rejections:
+    """What Envoy refuses now: told to the log, and owner of the file in which the picker finds it."""
+
+    def __init__(self, paths: RuntimePaths) -> None:
+        self._path = Path(paths.directory, REJECTION_FILE)
+        self._standing: dict[str, str] = {}
+
+    def add(self, rejection: Rejection) -> None:
+        """An update was refused, so Envoy goes on with the one before."""
+        text = f"Envoy rejected {rejection.subscription} and keeps the last good state: {rejection.reason}"
+        _log.error("%s", text)
+        self._standing[rejection.subscription] = f"{time.strftime('%H:%M:%S')} {text}"
+        self._write()
+
+    def remove(self, subscription: str) -> None:
+        """A later one was taken."""
+        if self._standing.pop(subscription, None) is not None:
+            _log.info("Envoy took %s again", subscription)
+            self._write()
+
+    def _write(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text("".join(f"{each}\n" for each in self._standing.values()))
+        fresh.rename(self._path)
 
 
 async def _announce(config: Config, admin: EnvoyAdmin) -> None:
@@ -124,7 +144,9 @@ def run_picker(job: PickerJob) -> int:
     )
 
     async def serve() -> None:
-        picker = Picker(config, settings, files_of(config), partial(_write, files, envoy), lambda: rejection(paths))
+        place = Place(families=partial(rejection_families, paths))
+        publish = partial(_write, files, envoy)
+        picker = Picker(config, settings, files_of(config), publish, lambda: rejection(paths), place)
         server = GrpcServer({**picker.services(), **picker.health.services()}, config.transport, STANDING)
         try:
             await picker.run(lambda: server.listen_unix(paths.picker_socket))
@@ -143,9 +165,15 @@ def _write(files: EnvoyFiles, settings: EnvoySettings, catalog: Catalog, served:
 
 
 def rejection(paths: RuntimePaths) -> Iterator[str]:
-    """What the supervisor noted of Envoy's last rejection."""
+    """What Envoy refuses now, as the supervisor noted it."""
     with contextlib.suppress(OSError):
-        yield Path(paths.directory, REJECTION_FILE).read_text()
+        yield from Path(paths.directory, REJECTION_FILE).read_text().splitlines()
+
+
+def rejection_families(paths: RuntimePaths) -> Iterator[Family]:
+    """How much that is."""
+    meaning = "Parts of its configuration (listeners, clusters, routes of a port) whose newest version Envoy refuses."
+    yield gauge("stellwerk_envoy_rejections", meaning, sum(1 for _ in rejection(paths)))
 
 
 def envoy_settings(config: Config, paths: RuntimePaths) -> EnvoySettings:

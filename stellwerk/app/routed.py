@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from stellwerk.app.gateway import PickerJob, envoy_settings, rejection, supervise
+from stellwerk.app.gateway import PickerJob, envoy_settings, rejection, rejection_families, supervise
 from stellwerk.app.picker import STANDING, Picker, SourceStatus
 from stellwerk.app.running import files_of, running
 from stellwerk.blueprint import Blueprint
@@ -241,6 +241,7 @@ class RoutedPicker(Picker):
     def families(self) -> Iterator[Family]:
         """Also of what Envoy was told."""
         yield from super().families()
+        yield from rejection_families(self._envoy.paths)
         sent = {"endpoints": self._endpoints.sent, "certificates": self._secrets.sent}
         rejected = {"endpoints": self._endpoints.rejected, "certificates": self._secrets.rejected}
         rows = [((kind, "taken"), count - rejected[kind]) for kind, count in sent.items()]

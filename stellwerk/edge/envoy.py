@@ -25,7 +25,8 @@ from stellwerk.control.envoy.settings import RuntimePaths
 
 _log = logging.getLogger("stellwerk.envoy")
 _UPDATES = (
-    rf"^({re.escape(LDS)}|{re.escape(CDS)}|http\.{re.escape(STAT_PREFIX)}\.rds\..+|sds\..+)\.update_(rejected|failure)$"
+    rf"^({re.escape(LDS)}|{re.escape(CDS)}|http\.{re.escape(STAT_PREFIX)}\.rds\..+|sds\..+)"
+    r"\.update_(rejected|failure|success)$"
 )
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -211,9 +212,10 @@ class Rejection(Struct, frozen=True):
 
 
 class EnvoyWatch:
-    """Polls Envoy's counters and calls `report` once for each subscription whose update was rejected.
+    """Polls Envoy's counters and calls `report` once for each subscription whose update was rejected, and `settle` when
+    one that stood rejected is taken again.
 
-    That is one look after the counter moved, since its log line comes another way.
+    The report comes one look after the counter moved, since its log line comes another way.
     """
 
     def __init__(
@@ -221,14 +223,17 @@ class EnvoyWatch:
         admin: EnvoyAdmin,
         log: EnvoyLog,
         report: Callable[[Rejection], None],
+        settle: Callable[[str], None],
         interval_seconds: float = 1.0,
     ) -> None:
         self._admin = admin
         self._log = log
-        self._report = report
+        self._report, self._settle = report, settle
         self._interval_seconds = interval_seconds
         self._seen: Mapping[str, int] = {}
         self._unexplained: set[str] = set()
+        self._standing: set[str] = set()
+        """Subscriptions whose newest update was rejected, as far as is known."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -245,13 +250,15 @@ class EnvoyWatch:
         for name in sorted(self._unexplained):
             self._report(Rejection(name, self._log.take_rejection() or "Envoy gave no reason"))
         # A restarted Envoy counts from zero.
-        rejected = [name for name, count in now.items() if count > _since(self._seen.get(name, 0), count)]
-        self._unexplained = {name.rpartition(".update_")[0] for name in rejected}
+        is_anew = any(now.get(name, 0) < count for name, count in self._seen.items())
+        before = {} if is_anew else self._seen
+        moved = [name.rpartition(".update_") for name, count in now.items() if count > before.get(name, 0)]
+        taken = {subscription for subscription, _, what in moved if what == "success"}
+        self._unexplained = {subscription for subscription, _, what in moved if what != "success"}
+        for name in sorted((self._standing & taken) - self._unexplained):
+            self._settle(name)
+        self._standing = (self._standing - taken) | self._unexplained
         self._seen = now
-
-
-def _since(before: int, count: int) -> int:
-    return before if count >= before else 0
 
 
 async def drain(admin: EnvoyAdmin, seconds: float, poll_seconds: float = 0.05, notice_seconds: float = 0.0) -> bool:

@@ -391,13 +391,14 @@ def test_hundreds_of_pools_need_no_more_of_the_kernel_than_one(world: World, tmp
 
 def test_a_rejected_update_is_reported_with_envoys_reason_and_changes_nothing(world: World) -> None:
     found: list[Rejection] = []
+    settled: list[str] = []
     log = EnvoyLog()
     paths = world.plane.settings.paths
     good = Path(paths.clusters).read_text()
     written = len(world.plane.log)
 
     async def look(admin: EnvoyAdmin) -> bool:
-        watch = EnvoyWatch(admin, log, found.append)
+        watch = EnvoyWatch(admin, log, found.append, settled.append)
         await watch.look()
         found.clear()
         _replace(paths.clusters, good.replace(f'"port_value":{world.a.port}', '"port_value":99999'))
@@ -405,13 +406,19 @@ def test_a_rejected_update_is_reported_with_envoys_reason_and_changes_nothing(wo
             for line in world.plane.log[written:].splitlines():
                 log(line)
             await watch.look()
+        assert settled == []
         _replace(paths.clusters, good)
+        while not settled:
+            await watch.look()
+        await watch.look()
         return True
 
     world.plane.ask(look)
     assert found[0].subscription == "cluster_manager.cds"
     assert "default/main" in found[0].reason
     assert "\n" not in found[0].reason
+    assert len(found) == 1
+    assert settled == ["cluster_manager.cds"]
     assert world.post("b").status == 200
 
 

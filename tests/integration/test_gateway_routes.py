@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from tests.kit.gateway_objects import (
     to_pool,
     to_service,
 )
-from tests.kit.processes import Answer, Sim, free_port, simulated_servers, wait_until
+from tests.kit.processes import Answer, Sim, children_of, free_port, simulated_servers, wait_until
 from tests.kit.routed import Routed, ask, ask_tls, connect_tls, model_server, routed
 
 pytestmark = pytest.mark.integration
@@ -447,6 +448,27 @@ def test_a_partly_bad_route_stops_neither_its_good_rules_nor_the_routes_of_other
     wait_until("the good route", lambda: _status(world.http, "/other") == 200)
     paths = ("/mixed", "/half-bad", "/bad-filter", "/bad-backend", "/bad-place")
     assert [_status(world.http, each) for each in paths] == [200, 500, 500, 500, 500]
+
+
+def test_routes_that_envoy_refuses_are_a_remark_and_a_metric_until_it_takes_others(world: World) -> None:
+    """The check lets none through, so the file is spoilt behind its back."""
+    (envoy,) = [line for line in children_of(world.gateway.child.process.pid).values() if "--config-path" in line]
+    directory = Path(envoy.partition("--config-path ")[2].split()[0]).parent
+    routes = directory / "envoy" / f"routes-{world.http}.json"
+    spoilt = routes.with_suffix(".new")
+    spoilt.write_text(
+        routes.read_text().replace("/web/[0-9]{3}", "(?=a)").replace('"version_info":"', '"version_info":"x')
+    )
+    spoilt.rename(routes)
+    (remark,) = wait_until("a remark", lambda: world.gateway.remarks)
+    assert f"rds.port-{world.http}" in remark
+    assert "(?=" in remark
+    assert "\nstellwerk_envoy_rejections 1" in world.gateway.metrics()
+    assert _status(world.http, "/web") == 200
+    world.gateway.apply([*world.objects, route("next", rule(to_service("web"), path="/next"))])
+    wait_until("the next route", lambda: _status(world.http, "/next") == 200)
+    wait_until("no remark", lambda: not world.gateway.remarks)
+    assert "\nstellwerk_envoy_rejections 0" in world.gateway.metrics()
 
 
 def test_a_gateway_that_goes_takes_its_listeners_along(world: World) -> None:

@@ -44,6 +44,10 @@ class Routed:
         found: list[str] = call(f"{self.admin_url}/readyz", timeout=5).json()["remarks"]
         return found
 
+    def metrics(self) -> str:
+        """The text of `/metrics`."""
+        return call(f"{self.admin_url}/metrics", timeout=5).body.decode()
+
 
 @contextlib.contextmanager
 def routed(objects: Sequence[Object], directory: Path, *arguments: str) -> Iterator[Routed]:
