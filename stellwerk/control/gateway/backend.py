@@ -166,7 +166,7 @@ class Backends:
             return Unresolved("BackendNotFound", f"the reference to Service {name} names no port")
         port = _port(service, reference.port)
         if port is None:
-            return Unresolved("BackendNotFound", f"Service {name} has no port {reference.port}")
+            return Unresolved("BackendNotFound", f"Service {name} has no TCP port {reference.port}")
         if port.app_protocol in _UNSUPPORTED_PROTOCOLS:
             message = f"port {port.port} of Service {name} speaks {port.app_protocol}, which is not supported"
             return Unresolved("UnsupportedProtocol", message)
@@ -198,7 +198,7 @@ class Backends:
         number = reference.port.number if reference.port is not None else 0
         port = _port(service, number)
         if port is None:
-            return Unresolved("InvalidExtensionRef", f"Service {name} has no port {number}")
+            return Unresolved("InvalidExtensionRef", f"Service {name} has no TCP port {number}")
         mode = body_mode(pool, self._body_mode)
         if isinstance(mode, Unresolved):
             return mode
@@ -236,4 +236,5 @@ def body_mode(pool: InferencePool, otherwise: BodyMode = BodyMode.DUPLEX) -> Bod
 
 
 def _port(service: Service, number: int) -> ServicePort | None:
-    return next((port for port in service.spec.ports if port.port == number), None)
+    """A number may stand for a port of UDP as well, which no HTTP comes to."""
+    return next((port for port in service.spec.ports if port.port == number and port.protocol == "TCP"), None)

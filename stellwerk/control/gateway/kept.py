@@ -24,7 +24,7 @@ def service(value: Object) -> Object:
         return with_status(value)
     spec = value.get("spec") or {}
     ports = [
-        {name: port[name] for name in ("port", "name", "appProtocol") if name in port}
+        {name: port[name] for name in ("port", "name", "appProtocol", "protocol") if name in port}
         for port in spec.get("ports") or ()
     ]
     kept = {"ports": ports, "type": spec.get("type") or "ClusterIP"}

@@ -360,6 +360,7 @@ class ServicePort(Trimmed, frozen=True):
     port: int
     name: str = ""
     app_protocol: str | None = None
+    protocol: str = "TCP"
 
 
 class ServiceSpec(Trimmed, frozen=True):

@@ -39,6 +39,13 @@ def test_a_service_of_somebody_else_is_kept_in_short_and_ours_whole() -> None:
     assert kept.service(ours)["spec"]["clusterIP"] == "10.0.0.1"
 
 
+def test_of_a_services_ports_what_tells_them_apart_is_kept() -> None:
+    port = {"name": "dns", "port": 53, "protocol": "UDP", "appProtocol": "dns", "targetPort": 5353, "nodePort": 30053}
+    value = service(ports=[port])
+    (found,) = kept.service(value)["spec"]["ports"]
+    assert found == {"name": "dns", "port": 53, "protocol": "UDP", "appProtocol": "dns"}
+
+
 def test_of_a_deployments_status_only_what_is_ready_is_kept() -> None:
     value = {"metadata": {"name": "d"}, "spec": {}, "status": {"readyReplicas": 2, "conditions": [1]}}
     assert kept.deployment(value)["status"] == {"readyReplicas": 2}

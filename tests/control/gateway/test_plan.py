@@ -350,6 +350,17 @@ def test_pods_that_are_being_deleted_and_still_serve_stand_in() -> None:
     assert target.members == Members((("127.0.0.1", 8003),), (("127.0.0.1", 8001),))
 
 
+def test_of_two_ports_with_one_number_the_one_of_tcp_is_meant() -> None:
+    both, alone = service("dns"), service("dns")
+    both["spec"]["ports"] = [{"name": "udp", "port": 80, "protocol": "UDP"}, {"name": "main", "port": 80}]
+    alone["spec"]["ports"] = both["spec"]["ports"][:1]
+    objects = [gateway(), endpoint_slice("dns", 8001), route("a", rule(to_service("dns")))]
+    target = backend_of(both, *objects)
+    assert isinstance(target, Target)
+    assert target.members.ready == (("127.0.0.1", 8001),)
+    assert "no TCP port 80" in attachment(alone, *objects).resolved.message
+
+
 @pytest.mark.parametrize(
     ("protocol", "is_http2"), [("kubernetes.io/h2c", True), ("http", False), ("kubernetes.io/ws", False)]
 )
