@@ -82,7 +82,7 @@ def rules() -> list[Object]:
     web, api = to_service("web"), to_service("api")
     headers = change(
         "RequestHeaderModifier",
-        set=[{"name": "x-set", "value": "100%"}],
+        set=[{"name": "x-set", "value": "100%"}, {"name": "X-Set", "value": "later"}],
         add=[{"name": "x-add", "value": "more"}],
         remove=["x-remove"],
     )

@@ -102,7 +102,8 @@ def _weighted(backend: Backend, settings: EnvoySettings) -> Document:
 
 
 def _changes(direction: str, filters: Sequence[HeaderFilter]) -> Document:
-    """`request_headers_to_add` and `_to_remove` (or of responses)."""
+    """`request_headers_to_add` and `_to_remove` (or of responses). Of several headers of one name in a list the first
+    counts, as the Gateway API has it (`HTTPHeader.name`)."""
     add = [
         {
             "header": {"key": each.name, "value": each.value.replace("%", "%%")},
@@ -111,7 +112,7 @@ def _changes(direction: str, filters: Sequence[HeaderFilter]) -> Document:
         }
         for one in filters
         for action, headers in (("OVERWRITE_IF_EXISTS_OR_ADD", one.set), ("APPEND_IF_EXISTS_OR_ADD", one.add))
-        for each in headers
+        for each in {header.name.lower(): header for header in reversed(headers)}.values()
     ]
     remove = [name for one in filters for name in one.remove]
     document: Document = {}
