@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from stellwerk.control.finding import shown
+from stellwerk.control.gateway.duration import seconds
 from stellwerk.control.gateway.kinds import Filter, NameMatch, PathModifier, RouteMatch, RouteRule
 from stellwerk.control.gateway.regex import regex_problem
 
@@ -44,6 +45,9 @@ def _problems(rule: RouteRule) -> Iterator[str]:
         yield from _match(match)
     for each in (*rule.filters, *(one for backend in rule.backend_refs for one in backend.filters)):
         yield from _filter(each)
+    for text in (rule.timeouts.request, rule.timeouts.backend_request):
+        if text is not None and seconds(text) is None:
+            yield f'timeout "{shown(text)}" is no duration: write it like 500ms, 10s or 1h30m'
 
 
 def _match(match: RouteMatch) -> Iterator[str]:

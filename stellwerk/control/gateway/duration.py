@@ -2,14 +2,14 @@
 
 import re
 
-_PARTS = re.compile(r"([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?")
-_UNITS = (3600.0, 60.0, 1.0, 0.001)
+_PART = re.compile(r"([0-9]{1,5})(h|ms|m|s)")
+_WHOLE = re.compile(rf"(?:{_PART.pattern}){{1,4}}")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def seconds(text: str | None) -> float | None:
-    """In seconds; None: not said, or not a duration."""
-    found = _PARTS.fullmatch(text) if text else None
-    if found is None:
+def seconds(text: str) -> float | None:
+    """All parts of `text` together, in seconds; in any order and repeated, as the definitions of the Gateway API allow
+    them. None: this is no duration."""
+    if _WHOLE.fullmatch(text) is None:
         return None
-    parts = zip(found.groups(), _UNITS, strict=True)
-    return sum(int(part.rstrip("hms")) * unit for part, unit in parts if part)
+    return sum(int(number) * _SECONDS[unit] for number, unit in _PART.findall(text))

@@ -148,8 +148,8 @@ class _Reading:
             redirects[0] if redirects else None,
             rewrites[0] if rewrites else None,
             tuple(each for each in mirrors if each is not None),
-            seconds(source.timeouts.request),
-            seconds(source.timeouts.backend_request),
+            seconds(source.timeouts.request or ""),
+            seconds(source.timeouts.backend_request or ""),
             self._problem,
             tuple(self._unresolved),
         )

@@ -86,6 +86,12 @@ def test_control_characters_are_refused() -> None:
     assert problem_of(read(matches=[{"headers": [{"name": "x", "value": "a\r"}]}]))
 
 
+@pytest.mark.parametrize("which", ["request", "backendRequest"])
+def test_a_timeout_that_is_no_duration_is_refused_and_not_left_out(which: str) -> None:
+    assert problem_of(read(timeouts={which: "5s1m"})) is None
+    assert '"5 s" is no duration' in (problem_of(read(timeouts={which: "5 s"})) or "")
+
+
 def test_a_path_with_a_query_is_no_path() -> None:
     assert problem_of(read(matches=[{"path": {"type": "Exact", "value": "/a?b"}}]))
     assert problem_of(read(matches=[{"path": {"type": "Exact", "value": "/a/b"}}])) is None
