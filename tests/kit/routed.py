@@ -83,8 +83,8 @@ def ask(
     return _answer(connection, path, host, method, headers, body)
 
 
-def connect_tls(port: int, name: str) -> tuple[http.client.HTTPConnection, bytes]:
-    """A connection over TLS to server name `name`, whatever its certificate (DER)."""
+def connect_tls(port: int, name: str | None) -> tuple[http.client.HTTPConnection, bytes]:
+    """A connection over TLS to server name `name` (None: none is given), whatever its certificate (DER)."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

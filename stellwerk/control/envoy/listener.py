@@ -1,5 +1,7 @@
 """The listener: how clients connect, and the chain of filters that each request passes."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from stellwerk.control.envoy.document import Document, extension, seconds, typed
@@ -13,6 +15,9 @@ from stellwerk.control.envoy.usage import usage_filter
 
 LISTENER = "stellwerk"
 STAT_PREFIX = "stellwerk"
+DOORMAN = "envoy.filters.http.rbac"
+"""Name of a filter."""
+NO_MORE: Mapping[str, Document] = {}
 
 _BUFFER_BYTES = 1024 * 1024
 
@@ -80,17 +85,16 @@ def router() -> Document:
 
 
 def doorman() -> Document:
-    """Refuses CONNECT at the headers; the buffer filter would wait for the end of a tunnel.
+    """Refuses CONNECT at the headers; the buffer filter would wait for the end of a tunnel."""
+    return extension(DOORMAN, "envoy.extensions.filters.http.rbac.v3.RBAC", rules=doors())
 
-    The policy's name reaches `replies.py` in the response code details.
-    """
+
+def doors(policies: Mapping[str, Document] = NO_MORE) -> Document:
+    """What the doorman refuses: tunnels, and what fits one of `policies`, whose names reach `replies.py` in the
+    response code details."""
     connect = {"header": {"name": ":method", "string_match": {"exact": "CONNECT"}}}
-    policies = {TUNNEL: {"permissions": [connect], "principals": [{"any": True}]}}
-    return extension(
-        "envoy.filters.http.rbac",
-        "envoy.extensions.filters.http.rbac.v3.RBAC",
-        rules={"action": "DENY", "policies": policies},
-    )
+    tunnel = {"permissions": [connect], "principals": [{"any": True}]}
+    return {"action": "DENY", "policies": {TUNNEL: tunnel, **policies}}
 
 
 def connection_manager(

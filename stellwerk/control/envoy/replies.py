@@ -14,7 +14,9 @@ from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.model.reason import Reason
 
 TUNNEL = "tunnel"
-"""Name of the doorman's policy (`listener.doorman`)."""
+"""Name of the doorman's policy (`listener.doors`)."""
+MISDIRECTED = "misdirected"
+"""Another one, of a Gateway's HTTPS listeners."""
 
 _NOT_HTTP = (
     "(response.code_details.startsWith('http1.') || response.code_details.startsWith('http2.') || "
@@ -134,7 +136,15 @@ def table_of_routes(settings: EnvoySettings) -> list[Reply]:
     return [
         *_of_the_request(settings),
         Reply(
-            _details("route_not_found"),
+            _details(f"rbac_access_denied_matched_policy[{MISDIRECTED}]"),
+            "misdirected_request",
+            "invalid_request_error",
+            "invalid_request_error",
+            "this connection was opened for another name: open one for the host of the request",
+            status=421,
+        ),
+        Reply(
+            f"response.code == 404 && {_details('direct_response', 'route_not_found')}",
             "route_not_found",
             "not_found_error",
             "not_found_error",

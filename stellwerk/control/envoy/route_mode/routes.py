@@ -1,11 +1,12 @@
 """The routes of one port: a virtual host per hostname, and in it the matches in the order in which they are tried."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from stellwerk.control.envoy.document import Document, seconds, typed
 from stellwerk.control.envoy.headers import POOL_HEADER
 from stellwerk.control.envoy.route_mode.filters import says_served, turned_on
 from stellwerk.control.envoy.route_mode.matches import prefix_replaced, replaced, route_match
+from stellwerk.control.envoy.route_mode.misdirected import misdirected
 from stellwerk.control.envoy.route_mode.redirects import redirects
 from stellwerk.control.envoy.routes import retry_policy
 from stellwerk.control.envoy.settings import EnvoySettings
@@ -17,6 +18,7 @@ from stellwerk.control.gateway.rule import Backend, Entry, MirrorTo
 NOBODY = "nobody"
 """A cluster that does not exist: the share of a backend that cannot be resolved, answered 500."""
 _BROKEN: Document = {"direct_response": {"status": 500}}
+_NOT_FOUND: Document = {"name": "not found", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
 _MILLION = 1_000_000
 
 
@@ -25,9 +27,13 @@ def route_name(port: int) -> str:
     return f"port-{port}"
 
 
-def route_configuration(port: int, listeners: Iterable[PlannedListener], settings: EnvoySettings) -> Document:
+def route_configuration(port: int, listeners: Sequence[PlannedListener], settings: EnvoySettings) -> Document:
     """The RDS resource of one port. A host that nobody named, and a path without a route, are answered 404."""
-    hosts = [_virtual_host(host, each.checked.listener, settings) for each in listeners for host in each.hosts]
+    hosts = [
+        _guarded(_virtual_host(host, each.checked.listener, settings), each, listeners)
+        for each in listeners
+        for host in each.hosts
+    ]
     return typed(
         "envoy.config.route.v3.RouteConfiguration",
         name=route_name(port),
@@ -36,6 +42,16 @@ def route_configuration(port: int, listeners: Iterable[PlannedListener], setting
         # The pool's name is for Envoy's and the picker's ears only.
         request_headers_to_remove=[POOL_HEADER],
     )
+
+
+def _guarded(host: Document, own: PlannedListener, listeners: Sequence[PlannedListener]) -> Document:
+    """The virtual host of an HTTPS listener refuses what comes on a connection for another one. Its filters are those
+    of a route, so that there has to be one for every path."""
+    others = [each.checked.hostname for each in listeners if each is not own]
+    refused = misdirected(own.checked.hostname, others) if own.checked.listener.protocol == "HTTPS" else {}
+    if not refused:
+        return host
+    return {**host, "routes": [*host["routes"], _NOT_FOUND], "typed_per_filter_config": refused}
 
 
 def _virtual_host(host: Host, listener: Listener, settings: EnvoySettings) -> Document:
