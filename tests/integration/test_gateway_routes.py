@@ -77,6 +77,18 @@ def prefix(value: str) -> Object:
     return {"type": "ReplacePrefixMatch", "replacePrefixMatch": value}
 
 
+PAGES = {
+    "allowOrigins": ["https://one.example:443", "https://*.many.example", "http://any.example:8080"],
+    "allowMethods": ["GET", "PATCH"],
+    "allowHeaders": ["x-one", "x-two"],
+    "exposeHeaders": ["x-three"],
+    "maxAge": 60,
+}
+ANY_PAGE = {key: ["*"] for key in ("allowOrigins", "allowMethods", "allowHeaders", "exposeHeaders")} | {
+    "allowCredentials": True
+}
+
+
 def rules() -> list[Object]:
     """Of the one big route, by path."""
     web, api = to_service("web"), to_service("api")
@@ -119,6 +131,9 @@ def rules() -> list[Object]:
         rule(to_pool("closed"), path="/closed-picker"),
         rule(to_pool("lost"), path="/lost-picker"),
         rule(to_pool("full"), to_service("web"), to_pool("a"), path="/mixed"),
+        rule(web, path="/pages", filters=[{"type": "CORS", "cors": PAGES}]),
+        rule(to_pool("a"), path="/any-page", filters=[{"type": "CORS", "cors": ANY_PAGE}]),
+        rule(web, path="/no-page", filters=[{"type": "CORS", "cors": {}}]),
     ]
 
 
@@ -287,6 +302,66 @@ def test_rewrites_change_what_the_backend_sees(world: World, path: str, seen: st
     assert world.web.seen[-1]["path"] == seen
     if path.startswith("/strip"):
         assert answer.json()["headers"]["host"] == "inside.example"
+
+
+def allowed(answer: Answer) -> dict[str, str]:
+    start = "access-control-"
+    return {name.removeprefix(start): value for name, value in answer.headers.items() if name.startswith(start)}
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("https://one.example", True),
+        ("https://a.many.example", True),
+        ("https://a.b.many.example", True),
+        ("http://any.example:8080", True),
+        ("http://one.example", False),
+        ("https://one.example:8443", False),
+        ("https://many.example", False),
+        ("https://a.many.example:8443", False),
+        ("https://evil.example/.many.example", False),
+        ("https://one.example.evil", False),
+        ("https://onexexample", False),
+        ("null", False),
+    ],
+)
+def test_pages_of_allowed_origins_may_ask(world: World, origin: str, is_allowed: bool) -> None:
+    asked = {"origin": origin, "access-control-request-method": "PATCH", "access-control-request-headers": "x-one"}
+    count = len(world.web.seen)
+    before = world.get("/pages", method="OPTIONS", headers=asked)
+    assert (before.status, len(world.web.seen)) == (200, count)
+    # Without the first of these a browser looks at none of the others.
+    assert allowed(before).get("allow-origin") == (origin if is_allowed else None)
+    assert not is_allowed or allowed(before) == {
+        "allow-origin": origin,
+        "allow-methods": "GET, PATCH",
+        "allow-headers": "x-one, x-two",
+        "expose-headers": "x-three",
+        "max-age": "60",
+    }
+    answer = world.get("/pages", headers={"origin": origin})
+    assert served_by(answer) == world.web.port
+    assert allowed(answer) == ({"allow-origin": origin, "expose-headers": "x-three"} if is_allowed else {})
+
+
+def test_with_credentials_a_star_is_what_the_page_asked_for(world: World) -> None:
+    asked = {"origin": "http://x:1", "access-control-request-method": "PUT", "access-control-request-headers": "x-one"}
+    answer = world.get("/any-page", method="OPTIONS", headers=asked)
+    assert answer.status == 200
+    assert allowed(answer) == {
+        "allow-origin": "http://x:1",
+        "allow-credentials": "true",
+        "allow-methods": "PUT",
+        "allow-headers": "x-one",
+        "max-age": "5",
+    }
+
+
+def test_no_page_may_ask_where_none_is_named(world: World) -> None:
+    asked = {"origin": "http://x", "access-control-request-method": "PUT"}
+    assert "allow-origin" not in allowed(world.get("/no-page", method="OPTIONS", headers=asked))
+    assert served_by(world.get("/no-page")) == world.web.port
 
 
 def test_a_mirror_gets_a_copy_and_its_answer_does_not_matter(world: World) -> None:

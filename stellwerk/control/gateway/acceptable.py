@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from stellwerk.control.finding import shown
 from stellwerk.control.gateway.duration import seconds
-from stellwerk.control.gateway.kinds import Filter, NameMatch, PathModifier, RouteMatch, RouteRule
+from stellwerk.control.gateway.kinds import Cors, Filter, NameMatch, PathModifier, RouteMatch, RouteRule
 from stellwerk.control.gateway.regex import regex_problem
 
 FRAMING = frozenset(
@@ -26,6 +26,8 @@ FRAMING = frozenset(
 )
 """Headers that belong to a connection, not to a message (RFC 9110, 7.6.1), and those that say where a message ends."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ORIGIN = re.compile(r"\*|https?://(?:(?:\*\.)?(?:[a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+|\*)(?::[0-9]{1,5})?")
+"""As in the definitions of the Gateway API."""
 _TEXT = re.compile(r"[\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]*")
 _PATH = re.compile(r"/[^?#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
@@ -85,6 +87,8 @@ def _filter(each: Filter) -> Iterator[str]:
                 yield f"the value for header {shown(header.name)} has control characters"
         for name in (*(header.name for header in (*change.set, *change.add)), *change.remove):
             yield from _changed(name)
+    if each.cors is not None:
+        yield from _cors(each.cors)
     for rewrite in (each.url_rewrite, each.request_redirect):
         if rewrite is not None and rewrite.path is not None:
             yield from _modifier(rewrite.path)
@@ -98,6 +102,15 @@ def _changed(name: str) -> Iterator[str]:
         yield f'"{shown(name)}" is no name of a header'
     elif name.lower() in FRAMING:
         yield f'header "{name}" cannot be changed: it is the connection\'s, and Envoy sets it; leave it out'
+
+
+def _cors(cors: Cors) -> Iterator[str]:
+    for origin in cors.allow_origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            yield f'"{shown(origin)}" is no origin: write it like https://example.com, https://*.example.com:8443 or *'
+    for name in (*cors.allow_methods, *cors.allow_headers, *cors.expose_headers):
+        if _TOKEN.fullmatch(name) is None:
+            yield f'"{shown(name)}" is no name of a method or header'
 
 
 def _modifier(path: PathModifier) -> Iterator[str]:

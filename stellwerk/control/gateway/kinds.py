@@ -276,6 +276,18 @@ class Mirror(Trimmed, frozen=True):
     fraction: Fraction | None = None
 
 
+class Cors(Trimmed, frozen=True):
+    """What web pages from other origins may ask for; `*` stands for anything."""
+
+    allow_origins: tuple[str, ...] = ()
+    allow_credentials: bool | None = None
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: int = 5
+    """Seconds."""
+
+
 class Filter(Trimmed, frozen=True):
     """One of a rule's or backend's filters; `type` says which field is set."""
 
@@ -285,6 +297,7 @@ class Filter(Trimmed, frozen=True):
     request_mirror: Mirror | None = None
     request_redirect: Redirect | None = None
     url_rewrite: Rewrite | None = None
+    cors: Cors | None = None
 
 
 class BackendRef(ObjectRef, frozen=True):

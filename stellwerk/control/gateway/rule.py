@@ -12,6 +12,7 @@ from stellwerk.control.gateway.duration import seconds
 from stellwerk.control.gateway.hostname import specificity
 from stellwerk.control.gateway.kinds import (
     BackendRef,
+    Cors,
     Filter,
     HeaderFilter,
     HTTPRoute,
@@ -56,6 +57,7 @@ class Rule(Struct, frozen=True):
     redirect: Redirect | None = None
     rewrite: Rewrite | None = None
     mirrors: tuple[MirrorTo, ...] = ()
+    cors: Cors | None = None
     request_seconds: float | None = None
     """The whole exchange may take so long; 0: no limit; None: not said."""
     try_seconds: float | None = None
@@ -131,7 +133,7 @@ class _Reading:
     def rule(self) -> Rule:
         source = self._source
         self._problem = problem_of(source)
-        self._expect(source.filters, ("RequestRedirect", "URLRewrite", "RequestMirror"))
+        self._expect(source.filters, ("RequestRedirect", "URLRewrite", "RequestMirror", "CORS"))
         redirects = [each.request_redirect for each in source.filters if each.request_redirect is not None]
         rewrites = [each.url_rewrite for each in source.filters if each.url_rewrite is not None]
         if redirects and rewrites:
@@ -148,6 +150,7 @@ class _Reading:
             redirects[0] if redirects else None,
             rewrites[0] if rewrites else None,
             tuple(each for each in mirrors if each is not None),
+            next((each.cors for each in source.filters if each.cors is not None), None),
             seconds(source.timeouts.request or ""),
             seconds(source.timeouts.backend_request or ""),
             self._problem,

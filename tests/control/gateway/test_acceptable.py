@@ -74,6 +74,24 @@ def test_a_new_path_is_a_path(character: str) -> None:
             assert "not a path" in (problem_of(read(filters=[{"type": kind, kind: {"path": modifier}}])) or "")
 
 
+@pytest.mark.parametrize("origin", ["*", "https://a", "http://*", "https://*.a.example:8443", "https://A-1.example"])
+def test_origins_as_the_definitions_have_them_pass(origin: str) -> None:
+    assert problem_of(read(filters=[{"type": "CORS", "cors": {"allowOrigins": [origin]}}])) is None
+
+
+@pytest.mark.parametrize(
+    "cors",
+    [
+        *({"allowOrigins": [origin]} for origin in ("a", "ftp://a", "https://a*", "https://a/b", "https://(a)", "https://a\n")),
+        {"allowMethods": ["GET, PUT"]},
+        {"allowHeaders": ["x:"]},
+        {"exposeHeaders": ["x\r"]},
+    ],
+)  # fmt: skip
+def test_what_is_no_origin_method_or_header_is_refused(cors: dict[str, list[str]]) -> None:
+    assert "is no " in (problem_of(read(filters=[{"type": "CORS", "cors": cors}])) or "")
+
+
 def test_a_match_that_cannot_be_told_is_one_of_a_rule() -> None:
     rule = read(matches=[{"path": {"type": "Exact", "value": "/a"}}, {"path": {"type": "Exact", "value": "a"}}])
     assert [match_problem(each) is None for each in rule.matches] == [True, False]

@@ -9,6 +9,7 @@ from stellwerk.control.envoy.document import Document, extension, seconds, typed
 from stellwerk.control.envoy.headers import POOL_HEADER, ROUTE_IDENTITY, identity_strip
 from stellwerk.control.envoy.listener import body_limit, doorman, router
 from stellwerk.control.envoy.picker import CLUSTER, LB_NAMESPACE, OWN_NAMESPACE
+from stellwerk.control.envoy.route_mode.cors import cors_filter
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.control.envoy.usage import usage_filter
 from stellwerk.control.gateway.backend import BodyMode, ForeignPicker, PoolTarget, Unresolved
@@ -40,6 +41,7 @@ def http_filters(settings: EnvoySettings) -> list[Document]:
     drains a connection."""
     filters = [
         doorman(),
+        cors_filter(),
         _off(BUFFER, body_limit(settings)),
         _off(USAGE, usage_filter()),
         _off(OWN_PICKER, _own_picker(settings)),

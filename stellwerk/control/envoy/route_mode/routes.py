@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from stellwerk.control.envoy.document import Document, seconds, typed
 from stellwerk.control.envoy.headers import POOL_HEADER
+from stellwerk.control.envoy.route_mode.cors import cors_policy
 from stellwerk.control.envoy.route_mode.filters import says_served, turned_on
 from stellwerk.control.envoy.route_mode.matches import prefix_replaced, replaced, route_match
 from stellwerk.control.envoy.route_mode.misdirected import misdirected
@@ -73,6 +74,8 @@ def _routes(entry: Entry, domain: str, listener: Listener, settings: EnvoySettin
     elif not any(backend.weight for backend in rule.backends):
         yield {**document, **_BROKEN}
     else:
+        if rule.cors is not None:
+            document["typed_per_filter_config"] = cors_policy(rule.cors)
         if any(isinstance(backend.target, PoolTarget) for backend in rule.backends):
             # Without it a body over the connection's buffer limit could not be sent a second time.
             document["request_body_buffer_limit"] = settings.max_body_bytes
