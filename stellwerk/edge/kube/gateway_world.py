@@ -21,15 +21,22 @@ log = logging.getLogger("stellwerk.kube")
 
 _SETTLE_SECONDS = 0.05
 """From the first news to the world that has it: what changes together is seen together."""
+HELD_SECONDS = 3.0
+"""So long news wait for Secrets that were named with them: a new listener should have its certificate at once, and no
+Secret that cannot be read may keep everything else from being served."""
 _WAIT_SAID_SECONDS = 10.0
 
 
 class GatewayWorld:
     """Owner of the copies and of the world. `load` once, then `run`."""
 
-    def __init__(self, client: KubeClient, gateway: Key, controller: str) -> None:
-        self._controller = controller
+    def __init__(self, client: KubeClient, gateway: Key, controller: str, held_seconds: float = HELD_SECONDS) -> None:
+        self._controller, self._held_seconds = controller, held_seconds
         self._assembly = Assembly()
+        self._named: frozenset[Key] = frozenset()
+        """Secrets that are followed."""
+        self._due: float | None = None
+        """By when the world must be handed on, in the loop's time; None: nobody waits for it."""
         self._wake = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self.copies = Copies(client, self._on_change)
@@ -55,15 +62,18 @@ class GatewayWorld:
                 log.warning("waiting for the API server: %s", ", ".join(waiting))
             self._settle()
         self._settle()
+        self._due = None
         return self._assembly.world
 
     async def run(self, apply: Callable[[World], None]) -> None:
         """Follow every change until cancelled."""
         try:
             while True:
-                await self._news()
+                await self._news(self._due)
                 self._expect_following()
-                if self._settle() and not self.copies.unsynced:
+                self._settle()
+                if self._due is not None and (not self.copies.unsynced or self._now() >= self._due):
+                    self._due = None
                     apply(self._assembly.world)
         finally:
             if self._following is not None:
@@ -76,22 +86,32 @@ class GatewayWorld:
         yield from self.copies.problems
         yield from map(str, self._assembly.problems)
 
-    async def _news(self) -> None:
-        await self._wake.wait()
-        await asyncio.sleep(_SETTLE_SECONDS)
+    async def _news(self, until: float | None = None) -> None:
+        """What came, gathered; or nothing, at the time `until`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+                await asyncio.sleep(_SETTLE_SECONDS)
         self._wake.clear()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _expect_following(self) -> None:
         if self._following is not None and self._following.done():
             self._following.result()
 
-    def _settle(self) -> bool:
-        """Take in the news. A listener that names another Secret has it followed."""
-        is_new = self._assembly.settle()
-        if is_new:
-            named = references(self._assembly.world, self._controller).all_secrets
-            self.copies.name(SECRETS, named, kept.secret)
-        return is_new
+    def _settle(self) -> None:
+        """Take in the news. A listener that names another Secret has it followed, and is waited for; the world is due
+        from the first of the news on that it is held back for, so that more of them cannot hold it back for longer."""
+        if not self._assembly.settle():
+            return
+        named = references(self._assembly.world, self._controller).all_secrets
+        held_seconds = self._held_seconds if named - self._named else 0.0
+        self._named = named
+        self.copies.name(SECRETS, named, kept.secret)
+        if self._due is None:
+            self._due = self._now() + held_seconds
 
     def _on_change(self, resource: Resource, keys: Collection[Key]) -> None:
         """The copies keep an object that is no longer followed until the next change: it is gone for us at once."""
