@@ -79,16 +79,17 @@ class Pools(Protocol):
 class Router:
     """The `Source` of a gateway's picker: joins the Gateway's plan with the endpoints of its pools.
 
-    Owner of the plan in effect. A new plan takes effect when the Pods of all its pools are known, so that a route that
-    moves to another pool does not find it empty.
+    Owner of the plan in effect. A new plan takes effect when the Pods of pools that are new in it are known, so that
+    a route that moves to another pool does not find it empty.
     """
 
-    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools) -> None:
+    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools, held_seconds: float = MAX_HELD_SECONDS) -> None:
         self.planned: GatewayPlan | None = None
         """In effect, or about to be."""
-        self._own, self._worlds, self._pools = own, worlds, pools
+        self._own, self._worlds, self._pools, self._held_seconds = own, worlds, pools, held_seconds
         self._wanted: GatewayPlan | None = None
-        self._wanted_since = 0.0
+        self._due: asyncio.TimerHandle | None = None
+        """When the plan that is wanted takes effect, whatever is known; None: nothing is held back."""
         self._blueprint = Blueprint(Catalog())
 
     @property
@@ -128,10 +129,14 @@ class Router:
                 await self._plan(newest.pop())
                 self._settle(apply)
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._worlds.run(new_world), name="routes")
-            group.create_task(self._pools.run(new_pools), name="pools")
-            group.create_task(planning(), name="planning")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._worlds.run(new_world), name="routes")
+                group.create_task(self._pools.run(new_pools), name="pools")
+                group.create_task(planning(), name="planning")
+        finally:
+            if self._due is not None:
+                self._due.cancel()
 
     def remarks(self) -> Iterator[str]:
         """What is wrong although traffic may come."""
@@ -150,7 +155,6 @@ class Router:
         mode = BodyMode(self._own.picker_body_mode)
         whole = await asyncio.to_thread(plan, world, self._own.controller, mode)
         self._wanted = whole.gateways.get(self._own.name)
-        self._wanted_since = asyncio.get_running_loop().time()
         if isinstance(self._pools, KubeSource):
             self._pools.choose([_key(name) for name in self._needed()])
 
@@ -160,14 +164,30 @@ class Router:
         return frozenset().union(*(each.pools for each in plans))
 
     def _settle(self, apply: Callable[[Blueprint], None]) -> None:
-        loop = asyncio.get_running_loop()
-        due = self._wanted_since + MAX_HELD_SECONDS
-        missing = (self._wanted.pools if self._wanted is not None else frozenset()) - self.catalog.pools.keys()
-        if missing and loop.time() < due and self._wanted is not self.planned:
-            loop.call_at(due, self._settle, apply)
-        else:
-            self.planned = self._wanted
+        """Time counts from the first plan that is held back: those that come meanwhile must not put it off."""
+        if not self._is_awaiting():
+            self._take_effect()
+        elif self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._held_seconds, self._wait_no_more, apply)
         apply(self._mine())
+
+    def _is_awaiting(self) -> bool:
+        """Whether pools that are new in the plan are still to come. One that cannot be read is not waited for."""
+        if self._wanted is None or self._wanted is self.planned:
+            return False
+        old = self.planned.pools if self.planned is not None else frozenset()
+        lost = self._pools.unreadable if isinstance(self._pools, KubeSource) else frozenset()
+        return not self._wanted.pools <= self.catalog.pools.keys() | old | lost
+
+    def _wait_no_more(self, apply: Callable[[Blueprint], None]) -> None:
+        self._take_effect()
+        apply(self._mine())
+
+    def _take_effect(self) -> None:
+        self.planned = self._wanted
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
     def _mine(self) -> Blueprint:
         """What the gateway's own picker has to know."""

@@ -98,6 +98,11 @@ class KubeSource:
         """All watches, for metrics."""
         return (*self._kinds.values(), *self._pods.values())
 
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Full names of chosen pools that will not come as they are: `status.problems` says why."""
+        return self._world.unreadable()
+
     def choose(self, pools: Collection[Key]) -> None:
         """From here on these pools matter (a gateway's routes changed)."""
         self._world.choose(pools)

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
-
 from stellwerk.control.gateway.resources import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
 from stellwerk.control.gateway.world import World
 from stellwerk.control.kube.resource import SECRETS, SERVICES
@@ -23,29 +21,10 @@ from tests.kit.gateway_objects import (
     tls_secret,
     to_service,
 )
-from tests.kit.kube_api import KubeApi
+from tests.kit.kube_api import KubeApi, kube_api
 from tests.kit.loop import on_loop, until
 
 HELD_SECONDS = 0.5
-
-
-class Server(KubeApi):
-    """One that may keep silent about single kinds, or refuse them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.silent: set[str] = set()
-        """Plurals about which nothing is said until they are taken out."""
-        self.refused: set[str] = set()
-        """Plurals that may not be read."""
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        plural = request.path.rpartition("/")[2]
-        while plural in self.silent:  # noqa: ASYNC110 - a test sets it back
-            await asyncio.sleep(0.01)
-        if plural in self.refused:
-            return web.json_response({"kind": "Status", "reason": "Forbidden", "message": "no"}, status=403)
-        return await super()._handle(request)
 
 
 class Following:
@@ -64,26 +43,24 @@ class Following:
 
 
 @asynccontextmanager
-async def followed(*objects: Object) -> AsyncIterator[tuple[Server, Following]]:
-    """A server with a class, a Gateway, a route to a Service, and `objects`; and their world, loaded."""
-    api = Server()
-    await api.start()
-    api.put(GATEWAY_CLASSES, gateway_class())
-    api.put(GATEWAYS, gateway())
-    api.put(SERVICES, service("web"))
-    api.put(HTTP_ROUTES, route("first", rule(to_service("web"))))
-    client = api.client()
-    world = GatewayWorld(client, ("default", "public"), CONTROLLER, HELD_SECONDS)
-    it = Following(world, await world.load())
-    task = asyncio.create_task(world.run(it.applied.append))
-    try:
-        yield api, it
-        assert not task.done()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await client.close()
-        await api.stop()
+async def followed() -> AsyncIterator[tuple[KubeApi, Following]]:
+    """A server with a class, a Gateway and a route to a Service; and their world, loaded."""
+    async with kube_api() as api:
+        api.put(GATEWAY_CLASSES, gateway_class())
+        api.put(GATEWAYS, gateway())
+        api.put(SERVICES, service("web"))
+        api.put(HTTP_ROUTES, route("first", rule(to_service("web"))))
+        client = api.client()
+        world = GatewayWorld(client, ("default", "public"), CONTROLLER, HELD_SECONDS)
+        it = Following(world, await world.load())
+        task = asyncio.create_task(world.run(it.applied.append))
+        try:
+            yield api, it
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await client.close()
 
 
 def with_certificate(name: str) -> Object:
@@ -124,7 +101,7 @@ async def test_a_listener_whose_secret_is_missing_holds_back_nothing_for_good() 
 @on_loop
 async def test_a_secret_that_may_not_be_read_holds_back_nothing_for_good() -> None:
     async with followed() as (api, it):
-        api.refused.add("secrets")
+        api.lies.forbidden.add("secrets")
         api.put(GATEWAYS, with_certificate("hidden"))
         await until(lambda: it.listeners() == ["http", "tls"])
 
@@ -133,7 +110,7 @@ async def test_a_secret_that_may_not_be_read_holds_back_nothing_for_good() -> No
 async def test_a_secret_of_which_nothing_is_heard_holds_back_others_once_and_not_for_long() -> None:
     async with followed() as (api, it):
         loop = asyncio.get_running_loop()
-        api.silent.add("secrets")
+        api.lies.silent.add("secrets")
         api.put(GATEWAYS, with_certificate("slow"))
         began = loop.time()
         while it.listeners() == ["http"]:
@@ -146,5 +123,5 @@ async def test_a_secret_of_which_nothing_is_heard_holds_back_others_once_and_not
         api.put(HTTP_ROUTES, route("later", rule(to_service("web"))))
         await until(lambda: "default/later" in it.newest.routes)
         api.put(SECRETS, tls_secret("slow", *certificate("a.example.com")))
-        api.silent.clear()
+        api.lies.silent.clear()
         await until(lambda: "default/slow" in it.newest.secrets)
