@@ -27,7 +27,7 @@ from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.control.gateway.backend import BodyMode
 from stellwerk.control.gateway.plan import GatewayPlan, plan
 from stellwerk.control.gateway.ports import container_ports
-from stellwerk.control.gateway.world import World
+from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import POOLS, Key
 from stellwerk.edge import discovery, extproc, log, preflight
 from stellwerk.edge.discovery import EndpointDiscovery
@@ -148,12 +148,12 @@ class Router:
     def unready(self) -> Iterator[str]:
         """Why no traffic should come."""
         if self.planned is None:
-            yield f"there is no Gateway {self._own.name} of a class of {self._own.controller}"
+            yield f"there is no Gateway {self._own.name}, or its class is not one of {self._own.controller}"
 
     async def _plan(self, world: World) -> None:
         """On a thread: with hundreds of routes it takes longer than a request should wait."""
-        mode = BodyMode(self._own.picker_body_mode)
-        whole = await asyncio.to_thread(plan, world, self._own.controller, mode)
+        mode, controller = BodyMode(self._own.picker_body_mode), self._own.controller
+        whole = await asyncio.to_thread(plan, with_lost_classes(world, controller, [self._own.name]), controller, mode)
         self._wanted = whole.gateways.get(self._own.name)
         if isinstance(self._pools, KubeSource):
             self._pools.choose([_key(name) for name in self._needed()])

@@ -118,6 +118,23 @@ async def test_a_pool_that_cannot_be_read_is_not_waited_for() -> None:
 
 
 @on_loop
+async def test_a_class_that_is_gone_takes_no_traffic_along_and_changes_go_on() -> None:
+    async with running() as (api, it):
+        api.remove(GATEWAY_CLASSES, "", "stellwerk")
+        api.put(HTTP_ROUTES, route("later", rule(to_service("web"), path="/later")))
+        await until(lambda: it.routes() == {"web", "later"})
+        assert not list(it.router.unready())
+
+
+@on_loop
+async def test_a_class_of_somebody_else_is_the_end() -> None:
+    async with running() as (api, it):
+        api.put(GATEWAY_CLASSES, gateway_class(controller="example.com/other"))
+        await until(lambda: it.router.planned is None)
+        assert list(it.router.unready())
+
+
+@on_loop
 async def test_a_gateway_that_is_gone_is_served_no_more() -> None:
     async with running() as (api, it):
         assert not list(it.router.unready())

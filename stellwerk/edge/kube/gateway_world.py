@@ -12,7 +12,7 @@ from stellwerk.control.gateway import kept
 from stellwerk.control.gateway.assembly import FIELDS, Assembly
 from stellwerk.control.gateway.references import references
 from stellwerk.control.gateway.resources import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, REFERENCE_GRANTS
-from stellwerk.control.gateway.world import World
+from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import ENDPOINT_SLICES, NAMESPACES, POOLS, SECRETS, SERVICES, Key, Resource
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.copies import Copies
@@ -31,7 +31,7 @@ class GatewayWorld:
     """Owner of the copies and of the world. `load` once, then `run`."""
 
     def __init__(self, client: KubeClient, gateway: Key, controller: str, held_seconds: float = HELD_SECONDS) -> None:
-        self._controller, self._held_seconds = controller, held_seconds
+        self._gateway, self._controller, self._held_seconds = gateway, controller, held_seconds
         self._assembly = Assembly()
         self._named: frozenset[Key] = frozenset()
         """Secrets that are followed."""
@@ -106,7 +106,8 @@ class GatewayWorld:
         from the first of the news on that it is held back for, so that more of them cannot hold it back for longer."""
         if not self._assembly.settle():
             return
-        named = references(self._assembly.world, self._controller).all_secrets
+        world = with_lost_classes(self._assembly.world, self._controller, ["/".join(self._gateway)])
+        named = references(world, self._controller).all_secrets
         held_seconds = self._held_seconds if named - self._named else 0.0
         self._named = named
         self.copies.name(SECRETS, named, kept.secret)

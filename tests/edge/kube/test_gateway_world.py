@@ -1,6 +1,7 @@
 """The world of one Gateway out of an API server: every change arrives, whatever becomes of a Secret."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -125,3 +126,17 @@ async def test_a_secret_of_which_nothing_is_heard_holds_back_others_once_and_not
         api.put(SECRETS, tls_secret("slow", *certificate("a.example.com")))
         api.lies.silent.clear()
         await until(lambda: "default/slow" in it.newest.secrets)
+
+
+@on_loop
+async def test_while_its_class_is_gone_its_secrets_are_followed() -> None:
+    async with followed() as (api, it):
+        api.put(SECRETS, tls_secret("cert", *certificate("a.example.com")))
+        api.put(GATEWAYS, with_certificate("cert"))
+        await until(lambda: "default/cert" in it.newest.secrets)
+        api.remove(GATEWAY_CLASSES, "", "stellwerk")
+        await until(lambda: not it.newest.classes)
+        chain, key = certificate("b.example.com")
+        api.put(SECRETS, tls_secret("cert", chain, key))
+        fresh = base64.b64encode(chain).decode()
+        await until(lambda: it.newest.secrets["default/cert"].data["tls.crt"] == fresh)
