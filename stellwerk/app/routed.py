@@ -339,7 +339,8 @@ def _sources(config: Config, stack: contextlib.AsyncExitStack) -> tuple[OwnGatew
         return own, WorldFiles(config.objects), files_of(config)
     client = KubeClient.from_environment(own.kubeconfig)
     stack.push_async_callback(client.close)
-    return own, GatewayWorld(client, _key(own.name), own.controller), KubeSource(client, Scope(pool_resources=(POOLS,)))
+    scope = Scope(namespaces=own.namespaces, pool_resources=(POOLS,))
+    return own, GatewayWorld(client, _key(own.name), own.controller, own.namespaces), KubeSource(client, scope)
 
 
 def _write(files: EnvoyFiles, made: Resources) -> None:

@@ -22,6 +22,13 @@ A listener's port below 1024 is served 10000 higher; the Service in front of the
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
 @click.option("--gateway", "name", required=True, metavar="NAMESPACE/NAME", help="The Gateway to serve.")
 @click.option("--kubeconfig", metavar="FILE", help="How to reach the API server from outside a cluster.")
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="Look at routes, pools and Services of these namespaces only (repeatable).",
+)
 @click.option("--controller-name", default=OwnGateway("").controller, help="spec.controllerName of our classes.")
 @click.option(
     "--picker-body-mode",
@@ -67,7 +74,11 @@ def gateway(**options: Any) -> None:
         admin=options["admin"],
         trusted_sources=tuple(options["trusted_sources"]),
         gateway=OwnGateway(
-            options["name"], options["controller_name"], options["kubeconfig"], options["picker_body_mode"]
+            options["name"],
+            options["controller_name"],
+            options["kubeconfig"],
+            options["picker_body_mode"],
+            tuple(options["namespaces"]),
         ),
     )
     sys.exit(routed.run_routed(config))

@@ -44,6 +44,12 @@ class Defaults(Struct, frozen=True):
     """More arguments of `stellwerk gateway`."""
 
 
+def arguments(controller: str, namespaces: Iterable[str] = ()) -> tuple[str, ...]:
+    """What pods are told of their controller: they look for the same classes, in the same places. `namespaces`: only
+    these, where they have rights; none: all."""
+    return ("--controller-name", controller, *(text for name in namespaces for text in ("--namespace", name)))
+
+
 def object_name(gateway: Gateway) -> str:
     """`<gateway>-<class>`, as far as a Service may be called that: a DNS label of at most 63 characters."""
     return _label(f"{gateway.metadata.name}-{gateway.spec.gateway_class_name}", is_dns=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stellwerk.control.gateway import kept
 from stellwerk.control.gateway.access import bindings
@@ -19,6 +20,7 @@ from stellwerk.control.gateway.assembly import FIELDS, Assembly
 from stellwerk.control.gateway.deployment import (
     Defaults,
     Observed,
+    arguments,
     object_name,
     observed,
     owner_labels,
@@ -82,6 +84,9 @@ class Controller:
     def __init__(self, client: KubeClient, settings: Settings, election: Election | None = None) -> None:
         """Without `election` it leads."""
         self.settings = settings
+        shared = arguments(settings.controller, settings.namespaces)
+        defaults = settings.defaults
+        self._defaults = replace(defaults, arguments=(*shared, *defaults.arguments))
         self.counts = RoundCounts()
         self.plan = Plan()
         self.copies = Copies(client, self._on_change)
@@ -277,7 +282,7 @@ class Controller:
                 untouched.add(owner_labels(meta.namespace, meta.name))
                 continue
             secrets = self._references.secrets.get(name, frozenset())
-            wanted += workload(gateway, own.over(common), self.settings.defaults, secrets)
+            wanted += workload(gateway, own.over(common), self._defaults, secrets)
         wanted += bindings(accounts, self.settings.namespaces)
         await self.workloads.keep(wanted, self.copies.objects, untouched)
 

@@ -6,7 +6,7 @@ Only this Gateway is watched, and of the Secrets those that its listeners name, 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from stellwerk.control.gateway import kept
 from stellwerk.control.gateway.assembly import FIELDS, Assembly
@@ -30,7 +30,15 @@ _WAIT_SAID_SECONDS = 10.0
 class GatewayWorld:
     """Owner of the copies and of the world. `load` once, then `run`."""
 
-    def __init__(self, client: KubeClient, gateway: Key, controller: str, held_seconds: float = HELD_SECONDS) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        gateway: Key,
+        controller: str,
+        namespaces: Sequence[str] = (),
+        held_seconds: float = HELD_SECONDS,
+    ) -> None:
+        """`namespaces`: only these are looked at; none: all."""
         self._gateway, self._controller, self._held_seconds = gateway, controller, held_seconds
         self._assembly = Assembly()
         self._named: frozenset[Key] = frozenset()
@@ -44,11 +52,11 @@ class GatewayWorld:
         self.copies.name(GATEWAYS, [gateway])
         follow(GATEWAY_CLASSES)
         follow(NAMESPACES, keep=kept.labels_only)
-        follow(HTTP_ROUTES)
-        follow(REFERENCE_GRANTS)
-        follow(POOLS, is_optional=True)
-        follow(SERVICES, keep=kept.service)
-        follow(ENDPOINT_SLICES, keep=kept.endpoint_slice)
+        follow(HTTP_ROUTES, namespaces)
+        follow(REFERENCE_GRANTS, namespaces)
+        follow(POOLS, namespaces, is_optional=True)
+        follow(SERVICES, namespaces, kept.service)
+        follow(ENDPOINT_SLICES, namespaces, kept.endpoint_slice)
 
     async def load(self) -> World:
         """Everything for the first time; waits for the API server as long as it takes, and says so."""

@@ -342,6 +342,10 @@ async def test_a_controller_of_one_namespace_asks_for_nothing_elsewhere() -> Non
         }
         await still(controller)
         assert not api.status(HTTP_ROUTES, "apps", "route")
+        (container,) = api.objects(DEPLOYMENTS)[NAME]["spec"]["template"]["spec"]["containers"]
+        arguments = container["args"]
+        assert arguments[arguments.index("--namespace") + 1] == "infra", "where its pods have rights"
+        assert arguments[arguments.index("--controller-name") + 1] == settings.controller
 
 
 @on_loop

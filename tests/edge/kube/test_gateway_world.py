@@ -52,7 +52,7 @@ async def followed() -> AsyncIterator[tuple[KubeApi, Following]]:
         api.put(SERVICES, service("web"))
         api.put(HTTP_ROUTES, route("first", rule(to_service("web"))))
         client = api.client()
-        world = GatewayWorld(client, ("default", "public"), CONTROLLER, HELD_SECONDS)
+        world = GatewayWorld(client, ("default", "public"), CONTROLLER, held_seconds=HELD_SECONDS)
         it = Following(world, await world.load())
         task = asyncio.create_task(world.run(it.applied.append))
         try:
