@@ -273,7 +273,7 @@ def test_a_gateway_comes_up_is_left_alone_and_survives_a_restart_without_a_write
             ),
         )
         assert place.said("HTTPRoute", "route") == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
-        role = f"{place.name}-{name}-secrets"
+        role = f"{place.name}.{name}-secrets"
         assert place.get("Role", role, f"{RBAC_GROUP}/v1", far)["rules"][0]["resourceNames"] == ["certificate"]
         deployment = place.get("Deployment", name, "apps/v1")
         container = deployment["spec"]["template"]["spec"]["containers"][0]
@@ -308,6 +308,28 @@ def test_what_is_not_ours_to_say_is_left_to_others_and_the_rest_is_put_back(plac
         deployment = place.get("Deployment", name, "apps/v1")
         assert deployment["spec"]["replicas"] == 3
         assert deployment["metadata"]["labels"]["of"] == "others"
+
+
+def test_what_has_our_names_already_stays_whose_it_is_until_it_is_gone(place: Place) -> None:
+    name = f"front-{place.name}"
+    metadata = {"name": name, "namespace": place.name}
+    service = {"selector": {"app": "theirs"}, "ports": [{"port": 5432}]}
+    theirs = (
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+    )
+    place.apply(*theirs, *place.own())
+    with place.controlled() as child:
+        expect(child, "a word", lambda: place.said("Gateway", "front").get("Programmed") == "NoResources")
+        time.sleep(1.0)
+        assert place.get("Service", name)["spec"]["selector"] == {"app": "theirs"}
+        assert not place.get("ServiceAccount", name)["metadata"].get("labels")
+        assert not place.has("Deployment", name, "apps/v1")
+        for each in theirs:
+            place.api.delete(each)
+        expect(child, "a Deployment", lambda: place.has("Deployment", name, "apps/v1"), 60)
+        expect(child, "our Service", lambda: place.get("Service", name)["spec"]["selector"] != {"app": "theirs"})
+        assert "forbidden" not in child.log.lower()
 
 
 def test_when_the_leader_is_killed_a_standby_writes_within_the_stated_time(place: Place) -> None:

@@ -78,15 +78,20 @@ def world(objects: Iterable[Mapping[str, Any]]) -> tuple[World, tuple[Finding, .
     return World(**{name: dict(sorted(items.items())) for name, items in found.items()}), tuple(problems)
 
 
+def lost_gateways(found: World) -> frozenset[str]:
+    """Full names of Gateways whose class does not exist."""
+    present = {each.metadata.name for each in found.classes.values()}
+    return frozenset(name for name, each in found.gateways.items() if each.spec.gateway_class_name not in present)
+
+
 def with_lost_classes(found: World, controller: str, gateways: Collection[str]) -> World:
     """`found` as if the classes that do not exist were `controller`'s, for those of `gateways` (full names) that have
     one; other Gateways of such classes are left out. A class that was deleted by mistake must take no traffic along,
     and nobody else can claim its Gateways meanwhile."""
-    present = {each.metadata.name for each in found.classes.values()}
-    lost = {name: each for name, each in found.gateways.items() if each.spec.gateway_class_name not in present}
+    lost = lost_gateways(found)
     if not lost:
         return found
-    names = sorted({each.spec.gateway_class_name for name, each in lost.items() if name in gateways})
+    names = sorted({found.gateways[name].spec.gateway_class_name for name in lost.intersection(gateways)})
     spec = GatewayClassSpec(controller)
     classes = {f"/{name}": GatewayClass(metadata=Metadata(name), spec=spec) for name in names}
     kept = {name: each for name, each in found.gateways.items() if name not in lost or name in gateways}
