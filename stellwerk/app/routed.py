@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from stellwerk.app.gateway import PickerJob, envoy_settings, rejection, supervise
+from stellwerk.app.in_cluster import ClusterSource
 from stellwerk.app.picker import STANDING, Picker, SourceStatus
 from stellwerk.app.running import files_of, running
 from stellwerk.blueprint import Blueprint
@@ -37,6 +38,7 @@ from stellwerk.edge.grpc.service import Service
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.gateway_world import GatewayWorld
 from stellwerk.edge.kube.source import KubeSource, Scope
+from stellwerk.edge.objects import ObjectSource
 from stellwerk.edge.objects.world import WorldFiles
 from stellwerk.model.catalog import Catalog
 from stellwerk.telemetry.render import Family
@@ -63,7 +65,7 @@ class Worlds(Protocol):
 
 
 class Pools(Protocol):
-    """Where pools and their endpoints come from: `edge.kube.KubeSource` or `edge.objects.ObjectSource`."""
+    """Where pools and their endpoints come from: `app.in_cluster.ClusterSource` or `edge.objects.ObjectSource`."""
 
     @property
     def status(self) -> SourceStatus:
@@ -141,6 +143,8 @@ class Router:
     def remarks(self) -> Iterator[str]:
         """What is wrong although traffic may come."""
         yield from self._worlds.remarks()
+        if isinstance(self._pools, ClusterSource):
+            yield from self._pools.problems
         for each in self.planned.listeners if self.planned is not None else ():
             if not each.checked.can_serve:
                 yield f"listener {each.name} of Gateway {self._own.name} cannot serve; its status says why"
@@ -155,7 +159,7 @@ class Router:
         mode, controller = BodyMode(self._own.picker_body_mode), self._own.controller
         whole = await asyncio.to_thread(plan, with_lost_classes(world, controller, [self._own.name]), controller, mode)
         self._wanted = whole.gateways.get(self._own.name)
-        if isinstance(self._pools, KubeSource):
+        if isinstance(self._pools, ClusterSource):
             self._pools.choose([_key(name) for name in self._needed()])
 
     def _needed(self) -> frozenset[str]:
@@ -176,7 +180,7 @@ class Router:
         if self._wanted is None or self._wanted is self.planned:
             return False
         old = self.planned.pools if self.planned is not None else frozenset()
-        lost = self._pools.unreadable if isinstance(self._pools, KubeSource) else frozenset()
+        lost = self._pools.unreadable if isinstance(self._pools, ClusterSource) else frozenset()
         return not self._wanted.pools <= self.catalog.pools.keys() | old | lost
 
     def _wait_no_more(self, apply: Callable[[Blueprint], None]) -> None:
@@ -295,6 +299,9 @@ def run_routed(config: Config) -> int:
     log.configure(config.observability.log_format, config.observability.log_level)
 
     async def serve() -> None:
+        # Only to refuse a bad start before anything runs: the picker reads again, and it is the one to log.
+        logging.getLogger("stellwerk.objects").disabled = True
+        await _picker_settings(config).load()
         binary = preflight.find_envoy()
         preflight.check_port(config.admin.host, config.admin.port, "--admin")
         with preflight.RuntimeDirectory() as paths:
@@ -339,8 +346,14 @@ def _sources(config: Config, stack: contextlib.AsyncExitStack) -> tuple[OwnGatew
         return own, WorldFiles(config.objects), files_of(config)
     client = KubeClient.from_environment(own.kubeconfig)
     stack.push_async_callback(client.close)
-    scope = Scope(namespaces=own.namespaces, pool_resources=(POOLS,))
-    return own, GatewayWorld(client, _key(own.name), own.controller, own.namespaces), KubeSource(client, scope)
+    kube = KubeSource(client, Scope(namespaces=own.namespaces, pool_resources=(POOLS,)))
+    worlds = GatewayWorld(client, _key(own.name), own.controller, own.namespaces)
+    return own, worlds, ClusterSource(kube, _picker_settings(config))
+
+
+def _picker_settings(config: Config) -> ObjectSource:
+    """The picker's configuration alone."""
+    return files_of(msgspec.structs.replace(config, objects=(), servers=()))
 
 
 def _write(files: EnvoyFiles, made: Resources) -> None:

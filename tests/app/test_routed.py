@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from stellwerk.app.in_cluster import ClusterSource
 from stellwerk.app.routed import Router
+from stellwerk.app.running import files_of
 from stellwerk.blueprint import Blueprint
-from stellwerk.config import OwnGateway
+from stellwerk.config import Config, OwnGateway
 from stellwerk.control.gateway.resources import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES
 from stellwerk.control.kube.resource import PODS, POOLS, SERVICES
 from stellwerk.edge.kube.gateway_world import GatewayWorld
@@ -46,7 +48,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(held_seconds: float = FOREVER) -> AsyncIterator[tuple[KubeApi, Running]]:
+async def running(
+    held_seconds: float = FOREVER,
+    config: Config = Config(),  # noqa: B008 - frozen
+) -> AsyncIterator[tuple[KubeApi, Running]]:
     """A server with a Gateway, the route `web` to a Service, and a router that serves it."""
     async with kube_api() as api:
         api.put(GATEWAY_CLASSES, gateway_class())
@@ -55,7 +60,7 @@ async def running(held_seconds: float = FOREVER) -> AsyncIterator[tuple[KubeApi,
         api.put(HTTP_ROUTES, route("web", rule(to_service("web"))))
         client = api.client()
         worlds = GatewayWorld(client, ("default", "public"), CONTROLLER)
-        pools = KubeSource(client, Scope(pool_resources=(POOLS,)))
+        pools = ClusterSource(KubeSource(client, Scope(pool_resources=(POOLS,))), files_of(config))
         it = Running(Router(OwnGateway("default/public"), worlds, pools, held_seconds))
         async with asyncio.timeout(20):
             await it.router.load()
@@ -132,6 +137,15 @@ async def test_a_class_of_somebody_else_is_the_end() -> None:
         api.put(GATEWAY_CLASSES, gateway_class(controller="example.com/other"))
         await until(lambda: it.router.planned is None)
         assert list(it.router.unready())
+
+
+@on_loop
+async def test_the_pickers_configuration_comes_with_the_command_line() -> None:
+    text = "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, plugins: [{type: queue-scorer}]}"
+    async with running(config=Config(picker_text=text)) as (api, it):
+        put_pool(api, "llama")
+        await until(lambda: "llama" in it.routes())
+        assert [each.type for each in it.applied[-1].picker.plugins] == ["queue-scorer"]
 
 
 @on_loop

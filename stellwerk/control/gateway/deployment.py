@@ -193,11 +193,14 @@ def _deployment(gateway: Gateway, name: str, parameters: Parameters, defaults: D
 def _container(gateway: Gateway, parameters: Parameters, defaults: Defaults) -> Object:
     """No ports of listeners: a new listener must not restart the pods."""
     name = f"{gateway.metadata.namespace}/{gateway.metadata.name}"
-    mode = ["--picker-body-mode", parameters.picker_body_mode] if parameters.picker_body_mode else []
+    more = ["--picker-body-mode", parameters.picker_body_mode] if parameters.picker_body_mode else []
+    if parameters.picker_config is not None:
+        # As `$(NAME)` an argument may name a variable; what is not meant so is doubled.
+        more += ["--config-text", parameters.picker_config.replace("$", "$$")]
     container: Object = {
         "name": CONTAINER,
         "image": parameters.image,
-        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *mode, *defaults.arguments],
+        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *more, *defaults.arguments],
         "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "env": [{"name": "TMPDIR", "value": "/run/stellwerk"}],
         "volumeMounts": [{"name": "runtime", "mountPath": "/run/stellwerk"}],
@@ -223,8 +226,10 @@ def _service(gateway: Gateway, parameters: Parameters) -> Object:
     ports = container_ports(listener.port for listener in gateway.spec.listeners)
     asked = [each.value for each in gateway.spec.addresses if each.type == "IPAddress" and each.value]
     is_balanced = parameters.service_type == "LoadBalancer"
+    policy = parameters.external_traffic_policy if parameters.service_type != "ClusterIP" else None
     return {
         **({"loadBalancerIP": asked[0]} if asked and is_balanced else {}),
+        **({"externalTrafficPolicy": policy} if policy else {}),
         "type": parameters.service_type,
         "selector": selector(gateway),
         "ports": [

@@ -6,6 +6,7 @@ plan. Followers are warm; the leader alone writes.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
+from stellwerk.blueprint import picker_problems
 from stellwerk.control.gateway import kept
 from stellwerk.control.gateway.assembly import FIELDS, Assembly
 from stellwerk.control.gateway.deployment import Defaults, arguments
@@ -42,6 +44,8 @@ from stellwerk.telemetry.render import Family, gauge
 log = logging.getLogger("stellwerk.controller")
 
 CONTROLLER = "stellwerk.dev/gateway-controller"
+MAX_TOLD = 5
+"""Problems of one text that a condition names."""
 _ROUND = "round"
 
 _Chosen = Mapping[str, Parameters | Malformed]
@@ -198,9 +202,11 @@ class Controller:
 
     async def _write(self) -> None:
         """Everything that differs."""
-        world = self._world
-        of_class = {each.metadata.name: class_parameters(each, world) for each in self.plan.classes}
-        of_gateway = {name: gateway_parameters(each.gateway, world) for name, each in self.plan.gateways.items()}
+        world, of = self._world, self.plan
+        of_class = {each.metadata.name: class_parameters(each, world, _wrong_picker) for each in of.classes}
+        of_gateway = {
+            name: gateway_parameters(each.gateway, world, _wrong_picker) for name, each in of.gateways.items()
+        }
         invalid = Invalid(_malformed(of_class), _malformed(of_gateway))
         found = {name: self.upkeep.observed(each.gateway) for name, each in self.plan.gateways.items()}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -261,6 +267,12 @@ class Controller:
             change = condition_change(resource, value, status.conditions, now)
             if change is not None:
                 yield StatusChange(resource, value, change)
+
+
+@functools.lru_cache(maxsize=256)
+def _wrong_picker(where: str, text: str) -> str:
+    """What is wrong with an EndpointPickerConfig among parameters; remembered, since every round asks."""
+    return "; ".join(map(str, picker_problems(where, text)[:MAX_TOLD]))
 
 
 def _status_name(change: StatusChange) -> str:

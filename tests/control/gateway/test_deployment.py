@@ -20,6 +20,7 @@ from stellwerk.control.gateway.kinds import Gateway
 from stellwerk.control.gateway.parameters import Parameters
 from stellwerk.control.gateway.resources import MANAGED_BY
 from stellwerk.control.gateway.world import read
+from tests.cluster.volumes import expanded
 from tests.kit.controller_objects import gateway, listener
 
 DEFAULTS = Defaults(Parameters(image="stellwerk:1", service_type="LoadBalancer"))
@@ -64,6 +65,23 @@ def test_parameters_are_honoured() -> None:
     assert found["Deployment"]["spec"]["replicas"] == 3
     assert (container["image"], container["resources"]) == ("mine:2", resources)
     assert found["Service"]["spec"]["type"] == "ClusterIP"
+
+
+def test_a_service_that_is_reached_from_outside_may_keep_clients_addresses() -> None:
+    local = Parameters(external_traffic_policy="Local")
+    assert made(gateway(), local)["Service"]["spec"]["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in made(gateway())["Service"]["spec"]
+    inside = Parameters(service_type="ClusterIP").over(local)
+    assert "externalTrafficPolicy" not in made(gateway(), inside)["Service"]["spec"], "the API server refuses it there"
+
+
+def test_pods_get_the_pickers_configuration_word_for_word() -> None:
+    text = "plugins: [{type: $(HOME) $$x}]"
+    container = made(gateway(), Parameters(picker_config=text))["Deployment"]["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    given = container["args"][container["args"].index("--config-text") + 1]
+    assert expanded(given, {"HOME": "/"}) == text
 
 
 def test_without_a_number_of_replicas_an_autoscaler_may_have_it() -> None:

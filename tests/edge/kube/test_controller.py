@@ -245,6 +245,25 @@ async def test_parameters_are_read_from_the_config_map_that_is_named_and_followe
 
 
 @on_loop
+async def test_a_pickers_configuration_is_checked_told_of_and_given_to_the_pods() -> None:
+    reference = {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "parameters"}}
+    objects = [(GATEWAY_CLASSES, gateway_class()), (GATEWAYS, gateway(infrastructure=reference))]
+    wrong = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n- {type: queue-scorre}\n"
+    async with controlled(*objects, (CONFIG_MAPS, config_map({"pickerConfig": wrong}))) as (api, _):
+        await until(lambda: api.condition(GATEWAYS, *FRONT, "Accepted") == "InvalidParameters")
+        (message,) = (
+            each["message"] for each in api.status(GATEWAYS, *FRONT)["conditions"] if each["type"] == "Accepted"
+        )
+        assert "ConfigMap infra/parameters: pickerConfig:4:" in message
+        assert 'did you mean "queue-scorer"' in message
+        right = wrong.replace("queue-scorre", "queue-scorer")
+        api.put(CONFIG_MAPS, config_map({"pickerConfig": right}))
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        (container,) = api.objects(DEPLOYMENTS)[NAME]["spec"]["template"]["spec"]["containers"]
+        assert container["args"][container["args"].index("--config-text") + 1] == right
+
+
+@on_loop
 async def test_only_secrets_that_listeners_name_are_asked_for() -> None:
     references = [{"name": "own"}, {"name": "far", "namespace": "certs"}]
     https = listener("https", 443, "HTTPS", tls={"certificateRefs": references})
