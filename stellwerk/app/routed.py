@@ -16,7 +16,7 @@ import msgspec
 
 from stellwerk.app.gateway import PickerJob, envoy_settings, rejection, supervise
 from stellwerk.app.in_cluster import ClusterSource
-from stellwerk.app.picker import STANDING, Picker, SourceStatus
+from stellwerk.app.picker import STANDING, Picker, Place, SourceStatus
 from stellwerk.app.running import files_of, running
 from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config, OwnGateway
@@ -218,7 +218,7 @@ class RoutedPicker(Picker):
         envoy: EnvoySettings,
         remarks: Callable[[], Iterator[str]],
     ) -> None:
-        super().__init__(config, settings, router, self._show, remarks)
+        super().__init__(config, settings, router, self._show, remarks, Place(is_private=True))
         self._router, self._write, self._envoy = router, write, envoy
         self._written: tuple[GatewayPlan | None, dict[str, Document]] | None = None
         """What Envoy's files were made from."""
