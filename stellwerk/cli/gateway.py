@@ -67,7 +67,7 @@ def gateway(**options: Any) -> None:
             ipaddress.ip_network(source, strict=False)
         except ValueError as problem:
             raise click.BadParameter(
-                f"{problem}; write it like 10.0.0.0/8", param_hint="--trust-identity-from"
+                f"{problem}; write it like 10.20.30.0/24", param_hint="--trust-identity-from"
             ) from None
     if options["picker_config"] is not None and options["picker_text"] is not None:
         raise click.UsageError("--config and --config-text both hold the configuration: leave one out")
