@@ -61,6 +61,8 @@ class Settings(Struct, frozen=True):
     defaults: Defaults = Defaults()
     settle_seconds: float = 0.05
     """From the first news to the round: what changes together is seen together."""
+    held_seconds: float = 3.0
+    """So long a round waits for ConfigMaps and Secrets that are named for the first time."""
     retry_seconds: float = 0.5
     """First pause before an object that could not be written is tried again; doubles with each failure."""
     retry_limit_seconds: float = 30.0
@@ -92,6 +94,10 @@ class Controller:
         self._references = References()
         self._models_changed = True
         self._model_statuses: tuple[ObjectStatus, ...] = ()
+        self._given_up: frozenset[str] = frozenset()
+        """Single objects that were waited for in vain."""
+        self._due: float | None = None
+        """Until when others are waited for, in the loop's time."""
         self._wake = asyncio.Event()
         self._is_planned = False
 
@@ -111,7 +117,7 @@ class Controller:
 
     def unready(self) -> Iterator[str]:
         """Why it cannot lead, if it had to."""
-        for name in self.copies.unsynced:
+        for name in self.copies.unsynced_kinds:
             yield f"{name} not read yet"
 
     def remarks(self) -> Iterator[str]:
@@ -191,7 +197,7 @@ class Controller:
             self._references = references(self._world, self.settings.controller)
             self.copies.name(CONFIG_MAPS, self._references.config_maps)
             self.copies.name(SECRETS, self._references.all_secrets, kept.secret)
-        if self.copies.unsynced:
+        if self.copies.unsynced_kinds or self._is_awaiting():
             return False
         if not self._is_planned:
             # On a thread: with thousands of hostnames it takes longer than the lease or a probe should wait.
@@ -199,6 +205,23 @@ class Controller:
             self._is_planned = True
             self.counts.planned += 1
         return True
+
+    def _is_awaiting(self) -> bool:
+        """Whether single objects are to come that were named lately. One of which nothing is heard must not hold up
+        what has nothing to do with it: it counts as missing, which takes nothing away."""
+        waiting = frozenset(self.copies.unsynced)
+        if not waiting - self._given_up:
+            self._given_up &= waiting
+            self._due = None
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._due is None:
+            self._due = now + self.settings.held_seconds
+            asyncio.get_running_loop().call_at(self._due, self._wake.set)
+        if now < self._due:
+            return True
+        self._given_up, self._due = waiting, None
+        return False
 
     async def _write(self) -> None:
         """Everything that differs."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from stellwerk.control.gateway.plan import Plan, plan
 from stellwerk.control.gateway.resources import (
@@ -430,6 +431,25 @@ async def test_a_plan_is_made_beside_the_loop_which_has_leases_and_probes_to_ser
         await until(lambda: NAME in api.objects(DEPLOYMENTS))
     assert threads
     assert threading.current_thread() not in threads
+
+
+@on_loop
+async def test_a_secret_of_which_nothing_is_heard_holds_up_nobody_for_long() -> None:
+    https = listener("https", 443, "HTTPS", tls={"certificateRefs": [{"name": "slow"}]})
+    settings = Settings(settle_seconds=0.005, held_seconds=0.5)
+    async with controlled(*whole(), settings=settings) as (api, controller):
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        api.lies.silent.add("secrets")
+        api.put(GATEWAYS, gateway("slow", listeners=[listener(), https]))
+        api.put(HTTP_ROUTES, http_route("second"))
+        await until(lambda: api.condition(HTTP_ROUTES, "apps", "second", "Accepted") == "Accepted")
+        assert api.condition(GATEWAYS, "infra", "slow", "Accepted") == "ListenersNotValid"
+        controller.settings = replace(settings, held_seconds=1000.0)
+        api.put(HTTP_ROUTES, http_route("third"))
+        await until(lambda: api.condition(HTTP_ROUTES, "apps", "third", "Accepted") == "Accepted")
+        api.put(SECRETS, usable_secret("slow", "infra"))
+        api.lies.silent.clear()
+        await until(lambda: api.condition(GATEWAYS, "infra", "slow", "Accepted") == "Accepted")
 
 
 @on_loop
