@@ -31,6 +31,7 @@ from stellwerk.control.gateway.ports import container_ports
 from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import POOLS, Key
 from stellwerk.edge import discovery, extproc, log, preflight
+from stellwerk.edge.awaiting import HELD_SECONDS, Awaiting
 from stellwerk.edge.discovery import EndpointDiscovery
 from stellwerk.edge.envoy import EnvoyFiles
 from stellwerk.edge.grpc.server import GrpcServer
@@ -43,8 +44,6 @@ from stellwerk.edge.objects.world import WorldFiles
 from stellwerk.model.catalog import Catalog
 from stellwerk.telemetry.render import Family
 
-MAX_HELD_SECONDS = 3.0
-"""So long a new plan waits for the Pods of its pools."""
 NOTICE_SECONDS = 5.0
 """A Service's rules take a moment to learn that a pod goes; until then it must not refuse connections."""
 
@@ -85,13 +84,13 @@ class Router:
     a route that moves to another pool does not find it empty.
     """
 
-    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools, held_seconds: float = MAX_HELD_SECONDS) -> None:
+    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools, held_seconds: float = HELD_SECONDS) -> None:
         self.planned: GatewayPlan | None = None
         """In effect, or about to be."""
-        self._own, self._worlds, self._pools, self._held_seconds = own, worlds, pools, held_seconds
+        self._own, self._worlds, self._pools = own, worlds, pools
         self._wanted: GatewayPlan | None = None
-        self._due: asyncio.TimerHandle | None = None
-        """When the plan that is wanted takes effect, whatever is known; None: nothing is held back."""
+        self._late = asyncio.Event()
+        self._awaiting = Awaiting(self._late.set, held_seconds)
         self._blueprint = Blueprint(Catalog())
 
     @property
@@ -124,6 +123,12 @@ class Router:
             self._blueprint = blueprint
             self._settle(apply)
 
+        async def taking_effect() -> None:
+            while True:
+                await self._late.wait()
+                self._late.clear()
+                self._settle(apply)
+
         async def planning() -> None:
             while True:
                 await news.wait()
@@ -136,9 +141,9 @@ class Router:
                 group.create_task(self._worlds.run(new_world), name="routes")
                 group.create_task(self._pools.run(new_pools), name="pools")
                 group.create_task(planning(), name="planning")
+                group.create_task(taking_effect(), name="waiting for pools")
         finally:
-            if self._due is not None:
-                self._due.cancel()
+            self._awaiting.close()
 
     def remarks(self) -> Iterator[str]:
         """What is wrong although traffic may come."""
@@ -168,30 +173,15 @@ class Router:
         return frozenset().union(*(each.pools for each in plans))
 
     def _settle(self, apply: Callable[[Blueprint], None]) -> None:
-        """Time counts from the first plan that is held back: those that come meanwhile must not put it off."""
-        if not self._is_awaiting():
-            self._take_effect()
-        elif self._due is None:
-            self._due = asyncio.get_running_loop().call_later(self._held_seconds, self._wait_no_more, apply)
+        if self._wanted is self.planned or not self._awaiting.is_worth_it(self._missing()):
+            self.planned = self._wanted
         apply(self._mine())
 
-    def _is_awaiting(self) -> bool:
-        """Whether pools that are new in the plan are still to come. One that cannot be read is not waited for."""
-        if self._wanted is None or self._wanted is self.planned:
-            return False
-        old = self.planned.pools if self.planned is not None else frozenset()
+    def _missing(self) -> frozenset[str]:
+        """Pools of the plan that are still to come. One that cannot be read is not waited for."""
+        wanted = self._wanted.pools if self._wanted is not None else frozenset()
         lost = self._pools.unreadable if isinstance(self._pools, ClusterSource) else frozenset()
-        return not self._wanted.pools <= self.catalog.pools.keys() | old | lost
-
-    def _wait_no_more(self, apply: Callable[[Blueprint], None]) -> None:
-        self._take_effect()
-        apply(self._mine())
-
-    def _take_effect(self) -> None:
-        self.planned = self._wanted
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
+        return wanted - self.catalog.pools.keys() - lost
 
     def _mine(self) -> Blueprint:
         """What the gateway's own picker has to know."""

@@ -107,7 +107,7 @@ async def test_a_pool_of_which_nothing_is_heard_holds_back_others_once_and_not_f
                 count += 1
                 api.put(SERVICES, service(f"web-{count}"))
                 await asyncio.sleep(0.05)
-        it.router._held_seconds = FOREVER
+        it.router._awaiting.held_seconds = FOREVER
         api.put(HTTP_ROUTES, route("later", rule(to_service("web"), path="/later")))
         await until(lambda: "later" in it.routes())
 

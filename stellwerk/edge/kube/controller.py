@@ -29,6 +29,7 @@ from stellwerk.control.gateway.wanted import Invalid, StatusChange, condition_ch
 from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import OLD_POOLS, POLICY_RESOURCES, POOLS, SECRETS, Key, Resource
 from stellwerk.control.remark import ObjectStatus
+from stellwerk.edge.awaiting import HELD_SECONDS, Awaiting
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.copies import Copies
 from stellwerk.edge.kube.errors import ApiError
@@ -61,8 +62,9 @@ class Settings(Struct, frozen=True):
     defaults: Defaults = Defaults()
     settle_seconds: float = 0.05
     """From the first news to the round: what changes together is seen together."""
-    held_seconds: float = 3.0
-    """So long a round waits for ConfigMaps and Secrets that are named for the first time."""
+    held_seconds: float = HELD_SECONDS
+    """So long a round waits for ConfigMaps and Secrets that are named for the first time; then they count as missing,
+    which takes nothing away."""
     retry_seconds: float = 0.5
     """First pause before an object that could not be written is tried again; doubles with each failure."""
     retry_limit_seconds: float = 30.0
@@ -94,11 +96,8 @@ class Controller:
         self._references = References()
         self._models_changed = True
         self._model_statuses: tuple[ObjectStatus, ...] = ()
-        self._given_up: frozenset[str] = frozenset()
-        """Single objects that were waited for in vain."""
-        self._due: float | None = None
-        """Until when others are waited for, in the loop's time."""
         self._wake = asyncio.Event()
+        self._awaiting = Awaiting(self._wake.set, settings.held_seconds)
         self._is_planned = False
 
     async def run(self) -> None:
@@ -197,7 +196,7 @@ class Controller:
             self._references = references(self._world, self.settings.controller)
             self.copies.name(CONFIG_MAPS, self._references.config_maps)
             self.copies.name(SECRETS, self._references.all_secrets, kept.secret)
-        if self.copies.unsynced_kinds or self._is_awaiting():
+        if self.copies.unsynced_kinds or self._awaiting.is_worth_it(self.copies.unsynced):
             return False
         if not self._is_planned:
             # On a thread: with thousands of hostnames it takes longer than the lease or a probe should wait.
@@ -205,23 +204,6 @@ class Controller:
             self._is_planned = True
             self.counts.planned += 1
         return True
-
-    def _is_awaiting(self) -> bool:
-        """Whether single objects are to come that were named lately. One of which nothing is heard must not hold up
-        what has nothing to do with it: it counts as missing, which takes nothing away."""
-        waiting = frozenset(self.copies.unsynced)
-        if not waiting - self._given_up:
-            self._given_up &= waiting
-            self._due = None
-            return False
-        now = asyncio.get_running_loop().time()
-        if self._due is None:
-            self._due = now + self.settings.held_seconds
-            asyncio.get_running_loop().call_at(self._due, self._wake.set)
-        if now < self._due:
-            return True
-        self._given_up, self._due = waiting, None
-        return False
 
     async def _write(self) -> None:
         """Everything that differs."""

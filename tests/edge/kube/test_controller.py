@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from msgspec.structs import replace
 
 from stellwerk.control.gateway.plan import Plan, plan
 from stellwerk.control.gateway.resources import (
@@ -444,7 +443,7 @@ async def test_a_secret_of_which_nothing_is_heard_holds_up_nobody_for_long() -> 
         api.put(HTTP_ROUTES, http_route("second"))
         await until(lambda: api.condition(HTTP_ROUTES, "apps", "second", "Accepted") == "Accepted")
         assert api.condition(GATEWAYS, "infra", "slow", "Accepted") == "ListenersNotValid"
-        controller.settings = replace(settings, held_seconds=1000.0)
+        controller._awaiting.held_seconds = 1000.0
         api.put(HTTP_ROUTES, http_route("third"))
         await until(lambda: api.condition(HTTP_ROUTES, "apps", "third", "Accepted") == "Accepted")
         api.put(SECRETS, usable_secret("slow", "infra"))

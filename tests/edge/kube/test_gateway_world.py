@@ -120,7 +120,7 @@ async def test_a_secret_of_which_nothing_is_heard_holds_back_others_once_and_not
             await asyncio.sleep(0.05)
             assert loop.time() - began < HELD_SECONDS + 20
         assert loop.time() - began >= HELD_SECONDS - 0.1
-        it.world._held_seconds = 1000.0
+        it.world._awaiting.held_seconds = 1000.0
         api.put(HTTP_ROUTES, route("later", rule(to_service("web"))))
         await until(lambda: "default/later" in it.newest.routes)
         api.put(SECRETS, tls_secret("slow", *certificate("a.example.com")))
