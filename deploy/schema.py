@@ -9,7 +9,7 @@ from deploy import gateway, picker
 from deploy.value import Object
 from stellwerk.cli.controller import controller
 from stellwerk.cli.epp import POOL_GROUPS, epp
-from stellwerk.control.gateway.parameters import MAX_REPLICAS, SERVICE_TYPES
+from stellwerk.control.gateway.parameters import CHOICES, MAX_REPLICAS
 
 _TEXT: Object = {"type": "string", "minLength": 1}
 _SWITCH: Object = {"type": "boolean"}
@@ -58,7 +58,7 @@ def of_gateway() -> Object:
             create=_SWITCH,
             name=_TEXT,
             replicas=_REPLICAS,
-            serviceType={"enum": list(SERVICE_TYPES)},
+            serviceType={"enum": list(CHOICES["serviceType"])},
             resources={"type": "string"},
         ),
     )

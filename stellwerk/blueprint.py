@@ -80,6 +80,11 @@ def draft(sources: Iterable[Source], servers: Iterable[str] = (), limits: Readin
     )
 
 
+def picker_problems(name: str, text: str) -> tuple[Finding, ...]:
+    """What is wrong with an EndpointPickerConfig; `name` is what findings call the text."""
+    return draft([Source(name, text.encode(errors="replace"), is_picker_config=True)]).problems
+
+
 def received(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> Draft:
     """The same for objects from an API server: pairs of a name for findings and the object as it was sent. What is
     wrong with one object leaves out that object only; its problems say so."""

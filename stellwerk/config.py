@@ -138,6 +138,8 @@ class OwnGateway(Struct, frozen=True):
     kubeconfig: str | None = None
     picker_body_mode: str = "FullDuplexStreamed"
     """How pools' own pickers are shown bodies where the pool does not say: a value of `BodyMode`."""
+    namespaces: tuple[str, ...] = ()
+    """Only these are looked at; none: all."""
 
 
 class Config(Struct, frozen=True):

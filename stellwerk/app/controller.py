@@ -47,7 +47,7 @@ def run_controller(config: ControllerConfig) -> int:
 async def _serve(config: ControllerConfig) -> None:
     client = KubeClient.from_environment(config.kubeconfig)
     controller = Controller(client, config.settings, _election(config, client))
-    admin = AdminServer(config.admin, _views(controller))
+    admin = AdminServer(config.admin, _views(controller), is_private=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

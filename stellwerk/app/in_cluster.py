@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -12,7 +12,7 @@ from stellwerk.app.picker import Place, Source, SourceStatus
 from stellwerk.app.running import files_of
 from stellwerk.blueprint import Blueprint
 from stellwerk.config import Cluster, Config
-from stellwerk.control.kube.resource import OLD_POOLS, POOLS
+from stellwerk.control.kube.resource import OLD_POOLS, POOLS, Key
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.lease import Election
 from stellwerk.edge.kube.metrics import election_families, families
@@ -38,6 +38,20 @@ class ClusterSource:
     def status(self) -> SourceStatus:
         """Of the API server's objects."""
         return self._kube.status
+
+    @property
+    def problems(self) -> Iterable[str]:
+        """What is wrong with the picker's configuration."""
+        return map(str, self._settings.status.problems)
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Full names of chosen pools that will not come as they are."""
+        return self._kube.unreadable
+
+    def choose(self, pools: Collection[Key]) -> None:
+        """From here on these pools matter."""
+        self._kube.choose(pools)
 
     async def load(self) -> Blueprint:
         """Raises ObjectsInvalid for a wrong configuration; for objects it waits as long as it takes."""

@@ -95,6 +95,8 @@ class Place(msgspec.Struct, frozen=True):
     """Why requests should go to another replica, for health checkers; none: they may come."""
     guard: Guard | None = None
     """Who may read metrics and decisions; None: everybody."""
+    is_private: bool = False
+    """Whether pools and decisions are shown to callers from the same pod only."""
     families: Callable[[], Iterable[Family]] = tuple
     """More metrics."""
     until_draining: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -122,7 +124,7 @@ class Picker:
         self.health = Health()
         self.scraper = Scraper(config.scraping, self.tell)
         self.objects = source
-        self.admin = AdminServer(config.admin, self.views(), place.guard)
+        self.admin = AdminServer(config.admin, self.views(), place.guard, is_private=place.is_private)
         self._publish = publish
         self._more_remarks = remarks
         self._is_listening = False

@@ -15,7 +15,8 @@ from typing import Protocol
 import msgspec
 
 from stellwerk.app.gateway import PickerJob, envoy_settings, rejection, rejection_families, supervise
-from stellwerk.app.picker import STANDING, Picker, SourceStatus
+from stellwerk.app.in_cluster import ClusterSource
+from stellwerk.app.picker import STANDING, Picker, Place, SourceStatus
 from stellwerk.app.running import files_of, running
 from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config, OwnGateway
@@ -28,21 +29,20 @@ from stellwerk.control.gateway.backend import BodyMode
 from stellwerk.control.gateway.deployment import NOTICE_SECONDS
 from stellwerk.control.gateway.plan import GatewayPlan, plan
 from stellwerk.control.gateway.ports import container_ports
-from stellwerk.control.gateway.world import World
+from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import POOLS, Key
 from stellwerk.edge import discovery, extproc, log, preflight
+from stellwerk.edge.awaiting import HELD_SECONDS, Awaiting
 from stellwerk.edge.envoy import EnvoyFiles
 from stellwerk.edge.grpc.server import GrpcServer
 from stellwerk.edge.grpc.service import Service
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.gateway_world import GatewayWorld
 from stellwerk.edge.kube.source import KubeSource, Scope
+from stellwerk.edge.objects import ObjectSource
 from stellwerk.edge.objects.world import WorldFiles
 from stellwerk.model.catalog import Catalog
 from stellwerk.telemetry.render import Family
-
-MAX_HELD_SECONDS = 3.0
-"""So long a new plan waits for the Pods of its pools."""
 
 _log = logging.getLogger("stellwerk.gateway")
 
@@ -61,7 +61,7 @@ class Worlds(Protocol):
 
 
 class Pools(Protocol):
-    """Where pools and their endpoints come from: `edge.kube.KubeSource` or `edge.objects.ObjectSource`."""
+    """Where pools and their endpoints come from: `app.in_cluster.ClusterSource` or `edge.objects.ObjectSource`."""
 
     @property
     def status(self) -> SourceStatus:
@@ -77,16 +77,17 @@ class Pools(Protocol):
 class Router:
     """The `Source` of a gateway's picker: joins the Gateway's plan with the endpoints of its pools.
 
-    Owner of the plan in effect. A new plan takes effect when the Pods of all its pools are known, so that a route that
-    moves to another pool does not find it empty.
+    Owner of the plan in effect. A new plan takes effect when the Pods of pools that are new in it are known, so that
+    a route that moves to another pool does not find it empty.
     """
 
-    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools) -> None:
+    def __init__(self, own: OwnGateway, worlds: Worlds, pools: Pools, held_seconds: float = HELD_SECONDS) -> None:
         self.planned: GatewayPlan | None = None
         """In effect, or about to be."""
         self._own, self._worlds, self._pools = own, worlds, pools
         self._wanted: GatewayPlan | None = None
-        self._wanted_since = 0.0
+        self._late = asyncio.Event()
+        self._awaiting = Awaiting(self._late.set, held_seconds)
         self._blueprint = Blueprint(Catalog())
 
     @property
@@ -119,6 +120,12 @@ class Router:
             self._blueprint = blueprint
             self._settle(apply)
 
+        async def taking_effect() -> None:
+            while True:
+                await self._late.wait()
+                self._late.clear()
+                self._settle(apply)
+
         async def planning() -> None:
             while True:
                 await news.wait()
@@ -126,14 +133,20 @@ class Router:
                 await self._plan(newest.pop())
                 self._settle(apply)
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._worlds.run(new_world), name="routes")
-            group.create_task(self._pools.run(new_pools), name="pools")
-            group.create_task(planning(), name="planning")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._worlds.run(new_world), name="routes")
+                group.create_task(self._pools.run(new_pools), name="pools")
+                group.create_task(planning(), name="planning")
+                group.create_task(taking_effect(), name="waiting for pools")
+        finally:
+            self._awaiting.close()
 
     def remarks(self) -> Iterator[str]:
         """What is wrong although traffic may come."""
         yield from self._worlds.remarks()
+        if isinstance(self._pools, ClusterSource):
+            yield from self._pools.problems
         for each in self.planned.listeners if self.planned is not None else ():
             if not each.checked.can_serve:
                 yield f"listener {each.name} of Gateway {self._own.name} cannot serve; its status says why"
@@ -143,16 +156,16 @@ class Router:
     def unready(self) -> Iterator[str]:
         """Why no traffic should come."""
         if self.planned is None:
-            yield f"there is no Gateway {self._own.name} of a class of {self._own.controller}"
+            yield f"there is no Gateway {self._own.name}, or its class is not one of {self._own.controller}"
 
     async def _plan(self, world: World) -> None:
         """On a thread: with hundreds of routes it takes longer than a request should wait."""
-        mode = BodyMode(self._own.picker_body_mode)
+        mode, controller = BodyMode(self._own.picker_body_mode), self._own.controller
         before = self._wanted.certificates if self._wanted is not None else ()
-        whole = await asyncio.to_thread(plan, world, self._own.controller, mode, before)
+        known = with_lost_classes(world, controller, [self._own.name])
+        whole = await asyncio.to_thread(plan, known, controller, mode, before)
         self._wanted = whole.gateways.get(self._own.name)
-        self._wanted_since = asyncio.get_running_loop().time()
-        if isinstance(self._pools, KubeSource):
+        if isinstance(self._pools, ClusterSource):
             self._pools.choose([_key(name) for name in self._needed()])
 
     def _needed(self) -> frozenset[str]:
@@ -161,14 +174,15 @@ class Router:
         return frozenset().union(*(each.pools for each in plans))
 
     def _settle(self, apply: Callable[[Blueprint], None]) -> None:
-        loop = asyncio.get_running_loop()
-        due = self._wanted_since + MAX_HELD_SECONDS
-        missing = (self._wanted.pools if self._wanted is not None else frozenset()) - self.catalog.pools.keys()
-        if missing and loop.time() < due and self._wanted is not self.planned:
-            loop.call_at(due, self._settle, apply)
-        else:
+        if self._wanted is self.planned or not self._awaiting.is_worth_it(self._missing()):
             self.planned = self._wanted
         apply(self._mine())
+
+    def _missing(self) -> frozenset[str]:
+        """Pools of the plan that are still to come. One that cannot be read is not waited for."""
+        wanted = self._wanted.pools if self._wanted is not None else frozenset()
+        lost = self._pools.unreadable if isinstance(self._pools, ClusterSource) else frozenset()
+        return wanted - self.catalog.pools.keys() - lost
 
     def _mine(self) -> Blueprint:
         """What the gateway's own picker has to know."""
@@ -195,7 +209,7 @@ class RoutedPicker(Picker):
         envoy: EnvoySettings,
         remarks: Callable[[], Iterator[str]],
     ) -> None:
-        super().__init__(config, settings, router, self._show, remarks)
+        super().__init__(config, settings, router, self._show, remarks, Place(is_private=True))
         self._router, self._write, self._envoy = router, write, envoy
         self._written: tuple[GatewayPlan | None, dict[str, Document]] | None = None
         """What Envoy's files were made from."""
@@ -287,6 +301,9 @@ def run_routed(config: Config) -> int:
     log.configure(config.observability.log_format, config.observability.log_level)
 
     async def serve() -> None:
+        # Only to refuse a bad start before anything runs: the picker reads again, and it is the one to log.
+        logging.getLogger("stellwerk.objects").disabled = True
+        await _picker_settings(config).load()
         binary = preflight.find_envoy()
         preflight.check_port(config.admin.host, config.admin.port, "--admin")
         with preflight.RuntimeDirectory() as paths:
@@ -331,7 +348,14 @@ def _sources(config: Config, stack: contextlib.AsyncExitStack) -> tuple[OwnGatew
         return own, WorldFiles(config.objects), files_of(config)
     client = KubeClient.from_environment(own.kubeconfig)
     stack.push_async_callback(client.close)
-    return own, GatewayWorld(client, _key(own.name), own.controller), KubeSource(client, Scope(pool_resources=(POOLS,)))
+    kube = KubeSource(client, Scope(namespaces=own.namespaces, pool_resources=(POOLS,)))
+    worlds = GatewayWorld(client, _key(own.name), own.controller, own.namespaces)
+    return own, worlds, ClusterSource(kube, _picker_settings(config))
+
+
+def _picker_settings(config: Config) -> ObjectSource:
+    """The picker's configuration alone."""
+    return files_of(msgspec.structs.replace(config, objects=(), servers=()))
 
 
 def _write(files: EnvoyFiles, made: Resources) -> None:

@@ -22,6 +22,13 @@ A listener's port below 1024 is served 10000 higher; the Service in front of the
 @click.command(epilog=EPILOG, context_settings={"show_default": True})
 @click.option("--gateway", "name", required=True, metavar="NAMESPACE/NAME", help="The Gateway to serve.")
 @click.option("--kubeconfig", metavar="FILE", help="How to reach the API server from outside a cluster.")
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="Look at routes, pools and Services of these namespaces only (repeatable).",
+)
 @click.option("--controller-name", default=OwnGateway("").controller, help="spec.controllerName of our classes.")
 @click.option(
     "--picker-body-mode",
@@ -32,6 +39,8 @@ A listener's port below 1024 is served 10000 higher; the Service in front of the
 @click.option("--bind-address", default="0.0.0.0", help="Address of all listeners.")
 @click.option("--admin", type=Listen(), default="127.0.0.1:19090", help="Health, admin API and metrics.")
 @click.option("-f", "--file", "objects", multiple=True, metavar="PATH", help="Objects from files instead (repeatable).")
+@click.option("--config", "picker_config", metavar="PICKER.yaml", help="EndpointPickerConfig of the gateway's picker.")
+@click.option("--config-text", "picker_text", metavar="YAML", help="The same itself, instead of a file.")
 @click.option(
     "--trust-identity-from",
     "trusted_sources",
@@ -58,16 +67,23 @@ def gateway(**options: Any) -> None:
             ipaddress.ip_network(source, strict=False)
         except ValueError as problem:
             raise click.BadParameter(
-                f"{problem}; write it like 10.0.0.0/8", param_hint="--trust-identity-from"
+                f"{problem}; write it like 10.20.30.0/24", param_hint="--trust-identity-from"
             ) from None
-    config = tuned(Config(), {**options, "servers": (), "picker_config": None})
+    if options["picker_config"] is not None and options["picker_text"] is not None:
+        raise click.UsageError("--config and --config-text both hold the configuration: leave one out")
+    config = tuned(Config(), {**options, "servers": ()})
     config = msgspec.structs.replace(
         config,
         listen=Address(host=options["bind_address"]),
         admin=options["admin"],
+        picker_text=options["picker_text"],
         trusted_sources=tuple(options["trusted_sources"]),
         gateway=OwnGateway(
-            options["name"], options["controller_name"], options["kubeconfig"], options["picker_body_mode"]
+            options["name"],
+            options["controller_name"],
+            options["kubeconfig"],
+            options["picker_body_mode"],
+            tuple(options["namespaces"]),
         ),
     )
     sys.exit(routed.run_routed(config))

@@ -56,15 +56,18 @@ Guard = Callable[[str | None, str], Awaitable[int]]
 """May the sender of this Authorization header read this path? An HTTP status, 200 for yes."""
 UNGUARDED = frozenset({"/healthz", "/readyz"})
 """Probes come without credentials."""
+PUBLIC = UNGUARDED | {"/metrics"}
+"""What a private server shows to callers from elsewhere."""
 
 
 class AdminServer:
     """One listener. `start`, then `close`."""
 
-    def __init__(self, address: Address, views: Views, guard: Guard | None = None) -> None:
+    def __init__(self, address: Address, views: Views, guard: Guard | None = None, *, is_private: bool = False) -> None:
+        """`is_private`: from other machines, or pods, one may read health and metrics only."""
         self._address = address
         self._views = views
-        self._guard = guard
+        self._guard, self._is_private = guard, is_private
         self._runner: web.AppRunner | None = None
         self._places = asyncio.Semaphore(_MAX_ANSWERS_AT_ONCE)
         self._encoder = msgspec.json.Encoder(enc_hook=_plain)
@@ -133,7 +136,9 @@ class AdminServer:
         return response
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
-        """What a guarded server says to those who may not read; None: they may."""
+        """What a guarded or private server says to those who may not read; None: they may."""
+        if self._is_private and request.path not in PUBLIC and not is_near(request.remote):
+            return _problem(403, "only health and metrics are for callers from elsewhere; use kubectl port-forward")
         if self._guard is None or request.path in UNGUARDED:
             return None
         status = await self._guard(request.headers.get("Authorization"), request.path)
@@ -217,6 +222,16 @@ def is_own_host(host: str, *, is_local: bool) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_near(peer: str | None) -> bool:
+    """Whether a peer's address is one of this machine's loopback, or it came by a Unix socket. What kubectl forwards to
+    a pod comes from its loopback."""
+    if not peer:
+        return True
+    address = ipaddress.ip_address(peer)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 async def _stream(request: web.Request, content_type: str, pieces: Iterator[bytes]) -> web.StreamResponse:

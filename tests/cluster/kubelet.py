@@ -10,7 +10,7 @@ from typing import Any
 from tests.cluster.addresses import KUBELET_PORT, NODE_IP, NODE_NAME, POD_NETWORK
 from tests.cluster.api import Api, ApiError, Document
 from tests.cluster.images import Image
-from tests.cluster.logs import LogServer
+from tests.cluster.kubelet_api import KubeletApi
 from tests.cluster.pod import Pod, timestamp
 
 _MOST_PODS = 500
@@ -31,9 +31,9 @@ class Kubelet:
         """Used in turn, so an address comes back late."""
 
     def start(self) -> None:
-        """Register, then follow pods in a thread, and serve their logs."""
+        """Register, then follow pods in a thread, and serve what kubectl asks of them."""
         self._register()
-        LogServer(self._directory).start()
+        KubeletApi(self._directory, self._network_of).start()
         watching = threading.Thread(
             target=self._api.watch, args=("/api/v1/pods", self._on_pod), daemon=True, name="pods"
         )
@@ -109,6 +109,10 @@ class Kubelet:
             self._api.call("POST", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/binding", binding)
         except ApiError as problem:
             sys.stderr.write(f"binding {meta['namespace']}/{meta['name']}: {problem}\n")
+
+    def _network_of(self, namespace: str, name: str) -> str | None:
+        with self._lock:
+            return next((each.network for each in self._pods.values() if each.name == f"{namespace}/{name}"), None)
 
     def _forget(self, pod: Pod) -> None:
         with self._lock:

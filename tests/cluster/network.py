@@ -3,13 +3,16 @@
 import contextlib
 import ctypes
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.cluster.addresses import EXTERNAL_NETWORK, NODE_IP, POD_GATEWAY_IP, SERVICE_NETWORK
 
 _CLONE_NEWNET = 0x40000000
+_CONNECT_SECONDS = 10.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,12 +84,22 @@ def inside(pid: int, command: Sequence[str]) -> list[str]:
     return ["nsenter", f"--net=/proc/{pid}/ns/net", *command]
 
 
-@contextlib.contextmanager
-def entered(pid: int) -> Iterator[None]:
+def dial(namespace: str, port: int) -> socket.socket:
+    """A connection to a port of a pod's loopback; `namespace` is the name of its own. Raises OSError."""
+    with _in(f"/run/netns/{namespace}"):
+        return socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_SECONDS)
+
+
+def entered(pid: int) -> AbstractContextManager[None]:
     """Sockets that this thread opens in the block belong to the network namespace of a process, for good."""
+    return _in(f"/proc/{pid}/ns/net")
+
+
+@contextlib.contextmanager
+def _in(path: str) -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        there = os.open(path, os.O_RDONLY)
         try:
             _enter(there)
         finally:

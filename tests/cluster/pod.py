@@ -49,14 +49,14 @@ class Pod(threading.Thread):
         self._api = api
         self._path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
         self._directory = directory / f"{meta['namespace']}_{meta['name']}_{self.uid}"
-        self._network = f"pod-{address}"
+        self.network = f"pod-{address}"
         self._link = "v" + address.split(".", 2)[2]
         self._files = PodFiles(api, document, address)
         self._forget = forget
         self._started_at = timestamp()
         self._conditions: dict[str, dict[str, Any]] = {}
         self._sent = ""
-        sandbox = Sandbox(self._network, address, self._directory, spec.get("securityContext", {}))
+        sandbox = Sandbox(self.network, address, self._directory, spec.get("securityContext", {}))
         self._containers = [
             Container(each, images.get(short_name(each["image"]), _UNKNOWN_IMAGE), sandbox)
             for each in spec["containers"]
@@ -67,7 +67,7 @@ class Pod(threading.Thread):
         try:
             if self.document["spec"].get("initContainers"):
                 self._say("init containers are not run")
-            network.add_pod(self._network, self._link, self.address)
+            network.add_pod(self.network, self._link, self.address)
             self._set_sysctls()
             self._directory.mkdir(parents=True)
             self._live()
@@ -115,7 +115,7 @@ class Pod(threading.Thread):
     def _set_sysctls(self) -> None:
         """Those that a pod may set for its own network namespace."""
         for each in self.document["spec"].get("securityContext", {}).get("sysctls", []):
-            command = ["ip", "netns", "exec", self._network, "sysctl", "-qw", f"{each['name']}={each['value']}"]
+            command = ["ip", "netns", "exec", self.network, "sysctl", "-qw", f"{each['name']}={each['value']}"]
             network.run(command)
 
     def _report(self) -> None:
@@ -174,7 +174,7 @@ class Pod(threading.Thread):
             time.sleep(_STEP_SECONDS / 2)
         for container in self._containers:
             container.kill()
-        network.remove_pod(self._network, self._link)
+        network.remove_pod(self.network, self._link)
         shutil.rmtree(self._directory / "root", ignore_errors=True)
         try:
             self._api.call("DELETE", self._path, {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}})

@@ -147,5 +147,5 @@ class PodFiles:
 
 
 def expanded(text: str, values: Mapping[str, str]) -> str:
-    """`$(NAME)` replaced by its value; unknown names stay."""
-    return re.sub(r"\$\((\w+)\)", lambda found: values.get(found[1], found[0]), text)
+    """`$(NAME)` replaced by its value; unknown names stay, and `$$` is one `$`."""
+    return re.sub(r"\$\$|\$\((\w+)\)", lambda found: "$" if found[1] is None else values.get(found[1], found[0]), text)

@@ -19,9 +19,10 @@ TOOLS = {"kubectl", "helm", "docker", "stellwerk", "curl", "istioctl", "export"}
 
 
 def commands(page: Path) -> list[str]:
-    """Every command of the page's shell blocks, continuation lines joined."""
+    """Every command of the page's shell blocks, continuation lines joined, without the texts that they are given."""
     blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    bare = [re.sub(r"<<'EOF'\n.*?^EOF$", "", block, flags=re.DOTALL | re.MULTILINE) for block in blocks]
+    lines = [line.strip() for block in bare for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from stellwerk.config import Address
-from stellwerk.edge.admin import MAX_DECISIONS, AdminServer, Views, is_own_host
+from stellwerk.edge import admin
+from stellwerk.edge.admin import MAX_DECISIONS, AdminServer, Views, is_near, is_own_host
 from stellwerk.model.trace import Column, Trace
 from stellwerk.model.view import EndpointView, PoolsView, PoolView
 from tests.kit.loop import on_loop
@@ -85,8 +86,10 @@ class World:
 
 
 @asynccontextmanager
-async def serving(world: World, views: Views | None = None) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
-    server = AdminServer(Address(port=0), views or world.views())
+async def serving(
+    world: World, views: Views | None = None, *, is_private: bool = False
+) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    server = AdminServer(Address(port=0), views or world.views(), is_private=is_private)
     host, port = await server.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -329,3 +332,35 @@ async def test_a_port_in_use_is_an_os_error() -> None:
     with pytest.raises(OSError, match="address already in use"):
         await second.start()
     await first.close()
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_allowed"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        (None, True),
+        ("", True),
+        ("10.0.0.7", False),
+        ("fd00::7", False),
+        ("::ffff:10.0.0.7", False),
+    ],
+)
+def test_near_is_who_comes_from_the_same_machine(peer: str | None, is_allowed: bool) -> None:
+    assert is_near(peer) == is_allowed
+
+
+@on_loop
+async def test_a_private_server_shows_others_health_and_metrics_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(World(), is_private=True) as (session, url):
+        assert (await get(session, f"{url}/api/decisions"))[0] == 200
+        # As if the caller were another pod.
+        monkeypatch.setattr(admin, "is_near", lambda peer: False)
+        for path in ("/api/decisions", "/api/decisions/request-1", "/api/pools", "/"):
+            status, answer = await get(session, url + path)
+            assert status == 403
+            assert "port-forward" in answer["error"]["message"]
+        for path in ("/healthz", "/readyz", "/metrics"):
+            async with session.get(url + path) as found:
+                assert found.status == 200, path

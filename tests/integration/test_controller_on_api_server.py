@@ -38,7 +38,7 @@ from tests.kit.controller_objects import (
     listener,
     reference_grant,
 )
-from tests.kit.processes import Child, free_port, stellwerk, wait_until
+from tests.kit.processes import Child, call, free_port, simulated_servers, stellwerk, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -58,7 +58,7 @@ class Place:
         self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         for document in self._narrow_rights() if is_narrow else self._rights():
             self.api.apply(document)
-        self.kubeconfig = self._kubeconfig()
+        self.kubeconfig = self.kubeconfig_of(NAME)
 
     def _rights(self) -> list[Document]:
         role = {"apiVersion": f"{RBAC_GROUP}/v1", "kind": "ClusterRole"}
@@ -89,13 +89,14 @@ class Place:
             {**binding, "kind": "RoleBinding", "metadata": place, "roleRef": reference},
         ]
 
-    def _kubeconfig(self) -> Path:
-        path = f"/api/v1/namespaces/{self.name}/serviceaccounts/{NAME}/token"
+    def kubeconfig_of(self, account: str) -> Path:
+        """Of a ServiceAccount of this namespace."""
+        path = f"/api/v1/namespaces/{self.name}/serviceaccounts/{account}/token"
         token = self.api.call("POST", path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
         config = json.loads(self.server.kubeconfig.read_text())
         config["users"][0]["user"] = {"token": token}
         config["contexts"][0]["context"]["namespace"] = self.name
-        file = self.state / "kubeconfig"
+        file = self.state / f"{account}.kubeconfig"
         file.write_text(json.dumps(config))
         return file
 
@@ -136,6 +137,32 @@ class Place:
             ("Service", "v1", {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}),
         ):
             self.api.merge(self.api.path_of(version, kind, self.name, name) + "/status", {"status": status})
+
+    def run_server(self, address: str) -> None:
+        """A Pod with the label of the pool; it is ready, and whatever listens at `address` answers for it."""
+        metadata = {"name": "server", "namespace": self.name, "labels": {"app": "llama"}}
+        spec = {"containers": [{"name": "main", "image": "vllm"}], "terminationGracePeriodSeconds": 0}
+        self.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        condition = {"type": "Ready", "status": "True"}
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [condition]}
+        self.api.merge(self.api.path_of("v1", "Pod", self.name, "server") + "/status", {"status": status})
+
+    @contextlib.contextmanager
+    def pod(self, name: str) -> Iterator[Child]:
+        """A pod of Deployment `name`: its own command line, with the rights of its own account."""
+        container = self.get("Deployment", name, "apps/v1")["spec"]["template"]["spec"]["containers"][0]
+        arguments = [*container["args"], "--kubeconfig", str(self.kubeconfig_of(name))]
+        arguments[arguments.index("--admin") + 1] = f"127.0.0.1:{free_port()}"
+        with stellwerk(*arguments) as child:
+            yield child
+
+    @staticmethod
+    def asked(port: int, path: str) -> int:
+        """Status of an answer; 0: none came."""
+        try:
+            return call(f"http://127.0.0.1:{port}{path}", timeout=5).status
+        except OSError:
+            return 0
 
     def versions(self, *kinds: tuple[str, str]) -> dict[str, str]:
         """Of all objects of some kinds in this namespace, and of the binding of gateway pods."""
@@ -247,7 +274,7 @@ def test_a_gateway_comes_up_is_left_alone_and_survives_a_restart_without_a_write
             ),
         )
         assert place.said("HTTPRoute", "route") == {"Accepted": "Accepted", "ResolvedRefs": "ResolvedRefs"}
-        role = f"{place.name}-{name}-secrets"
+        role = f"{place.name}.{name}-secrets"
         assert place.get("Role", role, f"{RBAC_GROUP}/v1", far)["rules"][0]["resourceNames"] == ["certificate"]
         deployment = place.get("Deployment", name, "apps/v1")
         container = deployment["spec"]["template"]["spec"]["containers"][0]
@@ -284,6 +311,28 @@ def test_what_is_not_ours_to_say_is_left_to_others_and_the_rest_is_put_back(plac
         assert deployment["metadata"]["labels"]["of"] == "others"
 
 
+def test_what_has_our_names_already_stays_whose_it_is_until_it_is_gone(place: Place) -> None:
+    name = f"front-{place.name}"
+    metadata = {"name": name, "namespace": place.name}
+    service = {"selector": {"app": "theirs"}, "ports": [{"port": 5432}]}
+    theirs = (
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+    )
+    place.apply(*theirs, *place.own())
+    with place.controlled() as child:
+        expect(child, "a word", lambda: place.said("Gateway", "front").get("Programmed") == "NoResources")
+        time.sleep(1.0)
+        assert place.get("Service", name)["spec"]["selector"] == {"app": "theirs"}
+        assert not place.get("ServiceAccount", name)["metadata"].get("labels")
+        assert not place.has("Deployment", name, "apps/v1")
+        for each in theirs:
+            place.api.delete(each)
+        expect(child, "a Deployment", lambda: place.has("Deployment", name, "apps/v1"), 60)
+        expect(child, "our Service", lambda: place.get("Service", name)["spec"]["selector"] != {"app": "theirs"})
+        assert "forbidden" not in child.log.lower()
+
+
 def test_when_the_leader_is_killed_a_standby_writes_within_the_stated_time(place: Place) -> None:
     ours, front = place.own()
     with place.controlled() as first:
@@ -299,12 +348,14 @@ def test_when_the_leader_is_killed_a_standby_writes_within_the_stated_time(place
             expect(second, "a Deployment", lambda: place.has("Deployment", name, "apps/v1"), TAKEOVER_SECONDS)
 
 
-def test_a_controller_of_one_namespace_does_with_rights_in_it(gateway_api: ApiServer, tmp_path: Path) -> None:
-    place = Place(gateway_api, "narrow", tmp_path, is_narrow=True)
+def test_a_controller_of_one_namespace_and_its_gateways_do_with_rights_in_it(
+    gateway_api: ApiServer, tmp_path: Path
+) -> None:
+    place, port = Place(gateway_api, "narrow", tmp_path, is_narrow=True), free_port()
     secret = {"certificateRefs": [{"name": "certificate"}]}
-    place.apply(*place.own(listeners=[listener(), listener("https", 443, "HTTPS", tls=secret)]))
+    place.apply(*place.own(listeners=[listener(port=port), listener("https", free_port(), "HTTPS", tls=secret)]))
     name = "front-narrow"
-    with place.controlled("--namespace", place.name) as child:
+    with place.controlled("--namespace", place.name) as child, simulated_servers(1, "--model", "tiny") as sim:
         expect(child, "a Deployment", lambda: place.has("Deployment", name, "apps/v1"))
         place.run_pods(name)
         expect(child, "Programmed", lambda: place.said("Gateway", "front").get("Programmed") == "Programmed")
@@ -313,3 +364,9 @@ def test_a_controller_of_one_namespace_does_with_rights_in_it(gateway_api: ApiSe
         wide = place.api.get(place.api.path_of(f"{RBAC_GROUP}/v1", "ClusterRoleBinding", None, GATEWAY_CLUSTER_ROLE))
         assert [one["name"] for one in wide["subjects"]] == [name]
         assert "forbidden" not in child.log.lower()
+        pool = inference_pool(namespace=place.name, targetPorts=[{"number": sim.ports[0]}])
+        place.apply(pool, http_route(namespace=place.name, parents=[{"name": "front"}]))
+        place.run_server("127.0.0.1")
+        with place.pod(name) as pod:
+            expect(pod, "a model list", lambda: place.asked(port, "/v1/models") == 200)
+            assert "forbidden" not in pod.log.lower()

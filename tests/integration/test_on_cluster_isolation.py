@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from stellwerk.control.gateway.ports import ADMIN_PORT
 from tests.cluster.api import Api, ApiError
 from tests.cluster.cluster import Cluster
 from tests.kit.on_cluster import POOL, ask, first_pool
+from tests.kit.processes import call
 
 MODELS = "inference.networking.x-k8s.io/v1alpha2"
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -115,3 +117,16 @@ def test_a_model_acts_on_no_pool_of_another_namespace(cluster: Cluster, namespac
     # The same object in the pool's own namespace acts at once, so the silence above means something.
     cluster.apply(model(namespace))
     cluster.wait("the model of the pool's namespace to act", lambda: ask(cluster, url).status == 404)
+
+
+def test_what_a_gateway_pod_decides_is_shown_to_nobody_elsewhere(cluster: Cluster, namespace: str) -> None:
+    url = first_pool(cluster, namespace, 1)
+    assert ask(cluster, url).status == 200
+    (pod,) = (each for each in cluster.list("Pod", namespace) if each["metadata"]["name"].startswith("inference-"))
+
+    def shown(path: str) -> int:
+        with cluster.network():
+            return call(f"http://{pod['status']['podIP']}:{ADMIN_PORT}{path}", timeout=10).status
+
+    assert [shown(path) for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
+    assert [shown(path) for path in ("/api/pools", "/api/decisions")] == [403] * 2

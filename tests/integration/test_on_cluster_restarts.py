@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.installation import CLASS_NAME
 from tests.cluster.installation import NAMESPACE as SYSTEM
 from tests.cluster.toolchain import ROOT
 from tests.kit.on_cluster import GATEWAY, condition, expect_no_failure, first_pool, under_load
@@ -89,3 +90,24 @@ def test_a_killed_controller_is_followed_by_the_standby(cluster: Cluster, namesp
         assert time.monotonic() - began < TAKEOVER_SECONDS
         assert leader(cluster) not in ("", old)
     expect_no_failure(seen)
+
+
+def test_a_class_that_is_deleted_takes_no_traffic_along(cluster: Cluster, namespace: str) -> None:
+    """Nor the right to read that a new pod needs."""
+    url = first_pool(cluster, namespace)
+    place = {"apiVersion": GATEWAY, "kind": "GatewayClass", "metadata": {"name": CLASS_NAME}}
+    spec = cluster.get("GatewayClass", CLASS_NAME, None, GATEWAY)["spec"]
+    before = pods(cluster, namespace, "inference-stellwerk")
+    with under_load(cluster, url) as seen:
+        cluster.delete(place)
+        try:
+            gone = sorted(before)[0]
+            cluster.kubectl("delete", "pod", gone, "-n", namespace, "--wait=false")
+            cluster.wait("its end", lambda: gone not in pods(cluster, namespace, "inference-stellwerk"), 90)
+            cluster.wait_for_deployment("inference-stellwerk", namespace, 120)
+            enough = seen.total + 20
+            wait_until("answers, also of the new pod", lambda: seen.total > enough)
+        finally:
+            cluster.apply({**place, "spec": spec})
+    expect_no_failure(seen)
+    assert condition(cluster.get("Gateway", "inference", namespace, GATEWAY), "Programmed") == "True"

@@ -39,6 +39,10 @@ class Lies:
     """What becomes of the events that a watch is about to send."""
     missing: set[str] = field(default_factory=set)
     """Plurals with group that are not installed."""
+    silent: set[str] = field(default_factory=set)
+    """Plurals with group about which no answer comes."""
+    forbidden: set[str] = field(default_factory=set)
+    """Plurals with group that nobody may read or write."""
     events_before_drop: int = -1
     """A watch breaks off inside the event after so many; -1: never."""
 
@@ -85,6 +89,7 @@ class KubeApi:
     async def stop(self) -> None:
         """Gone, with all connections."""
         runner, self._runner = self._runner, None
+        self.lies.silent.clear()
         if runner is not None:
             self.drop()
             await runner.cleanup()
@@ -161,6 +166,10 @@ class KubeApi:
         if len(rest) > 2 and rest[0] == "namespaces":
             namespace, rest = rest[1], rest[2:]
         kind = f"{rest[0]}.{group}" if group else rest[0]
+        while kind in lies.silent:  # noqa: ASYNC110 - a test sets it back
+            await asyncio.sleep(0.01)
+        if kind in lies.forbidden:
+            return _status(403, "Forbidden")
         if kind in lies.missing:
             return _status(404, "NotFound")
         if kind.startswith(("tokenreviews", "subjectaccessreviews")):

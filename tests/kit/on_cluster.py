@@ -23,11 +23,15 @@ POOL = "inference.networking.k8s.io/v1"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+def blocks(page: str, kind: str) -> list[str]:
+    """The blocks of this kind of a page, in order."""
+    return [str(code) for found, code in _BLOCK.findall((ROOT / page).read_text()) if found == kind]
+
+
 def readme(kind: str, containing: str) -> str:
     """The only block of the README of this kind with this text in it."""
-    blocks = _BLOCK.findall((ROOT / "README.md").read_text())
-    (code,) = (code for found, code in blocks if found == kind and containing in code)
-    return str(code)
+    (code,) = (code for code in blocks("README.md", kind) if containing in code)
+    return code
 
 
 def shell(cluster: Cluster, code: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stellwerk.control.gateway.permissions import GATEWAY_CLUSTER_ROLE, GATEWAY_ROLE, RBAC_GROUP
+from stellwerk.control.gateway.resources import MANAGED_BY, MANAGER
 
 Object = dict[str, Any]
 Account = tuple[str, str]
@@ -32,7 +33,9 @@ def bindings(accounts: Iterable[Account], namespaces: Iterable[str] = ()) -> tup
 
 
 def _binding(kind: str, role: str, subjects: list[Object], namespace: str = "") -> Object:
-    metadata: Object = {"name": role, "namespace": namespace} if namespace else {"name": role}
+    metadata: Object = {"name": role, "labels": {MANAGED_BY: MANAGER}}
+    if namespace:
+        metadata["namespace"] = namespace
     reference = {"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": role}
     version = f"{RBAC_GROUP}/v1"
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "roleRef": reference, "subjects": subjects}

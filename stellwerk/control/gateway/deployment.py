@@ -16,6 +16,7 @@ from stellwerk.control.gateway.access import secret_access
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP, Gateway
 from stellwerk.control.gateway.parameters import Parameters
 from stellwerk.control.gateway.ports import ADMIN_PORT, container_ports
+from stellwerk.control.gateway.resources import MANAGED_BY, MANAGER
 
 Object = dict[str, Any]
 
@@ -23,8 +24,6 @@ GATEWAY_NAME = f"{GATEWAY_GROUP}/gateway-name"
 """The label by which the Gateway API lets people find what belongs to a Gateway."""
 CLASS_NAME = f"{GATEWAY_GROUP}/gateway-class-name"
 GATEWAY_NAMESPACE = "stellwerk.dev/gateway-namespace"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-MANAGER = "stellwerk-controller"
 APP = {"app.kubernetes.io/name": "stellwerk-gateway"}
 CONTAINER = "gateway"
 NOTICE_SECONDS = 5.0
@@ -33,6 +32,11 @@ ENDING_SECONDS = 15.0
 """For Envoy and the picker to end once requests are drained, or cut off, one after the other."""
 _USER = 65532
 _MAX_LABEL = 63
+_PLAIN = re.compile(r"[a-z][-a-z0-9]{0,62}")
+
+Owner = tuple[str, str]
+"""A Gateway, as labels name it: its namespace, and its name as far as that fits."""
+NOBODY: Owner = ("", "")
 
 
 class Defaults(Struct, frozen=True):
@@ -54,29 +58,46 @@ class Defaults(Struct, frozen=True):
         return math.ceil(NOTICE_SECONDS + self.drain_seconds + ENDING_SECONDS)
 
 
+def arguments(controller: str, namespaces: Iterable[str] = ()) -> tuple[str, ...]:
+    """What pods are told of their controller: they look for the same classes, in the same places. `namespaces`: only
+    these, where they have rights; none: all."""
+    return ("--controller-name", controller, *(text for name in namespaces for text in ("--namespace", name)))
+
+
 def object_name(gateway: Gateway) -> str:
-    """`<gateway>-<class>`, as far as a Service may be called that: a DNS label of at most 63 characters."""
-    return _label(f"{gateway.metadata.name}-{gateway.spec.gateway_class_name}", is_dns=True)
+    """`<gateway>-<class>`, as far as a Service may be called that (a DNS label of at most 63 characters) and no other
+    Gateway of the namespace comes to the same; else as much of it as fits, and a digest."""
+    own, of = gateway.metadata.name, gateway.spec.gateway_class_name
+    if _PLAIN.fullmatch(f"{own}-{of}") and "-" not in of:
+        return f"{own}-{of}"
+    clean = f"{own}-{of}".replace(".", "-")
+    clean = clean if clean[0].isalpha() else f"g-{clean}"
+    return f"{clean[: _MAX_LABEL - 9].rstrip('-')}-{_digest(f'{own}/{of}')}"
 
 
-def workload(
-    gateway: Gateway, parameters: Parameters, defaults: Defaults, secrets: Iterable[tuple[str, str]] = ()
-) -> tuple[Object, ...]:
-    """Manifests of what there should be for `gateway`. `secrets` are namespace and name of those it may read."""
+def workload(gateway: Gateway, parameters: Parameters, defaults: Defaults) -> tuple[Object, ...]:
+    """Manifests of what there should be for `gateway`, but for `access`."""
     chosen = parameters.over(defaults.parameters)
     name = object_name(gateway)
-    by_namespace: dict[str, list[str]] = {}
-    for namespace, secret in sorted(set(secrets)):
-        by_namespace.setdefault(namespace, []).append(secret)
-    objects = [
+    return (
         _object(gateway, "v1", "ServiceAccount", name),
         _object(gateway, "apps/v1", "Deployment", name, {"spec": _deployment(gateway, name, chosen, defaults)}),
         _object(gateway, "v1", "Service", name, {"spec": _service(gateway, chosen)}),
         _object(gateway, "policy/v1", "PodDisruptionBudget", name, {"spec": _budget(gateway)}),
-    ]
+    )
+
+
+def access(gateway: Gateway, secrets: Iterable[tuple[str, str]]) -> tuple[Object, ...]:
+    """Manifests that let the account of `gateway` read `secrets` (namespace and name), and no others."""
+    name, own = object_name(gateway), gateway.metadata.namespace
+    by_namespace: dict[str, list[str]] = {}
+    for namespace, secret in sorted(set(secrets)):
+        by_namespace.setdefault(namespace, []).append(secret)
+    objects = []
     for namespace, names in by_namespace.items():
-        role = f"{name}-secrets" if namespace == gateway.metadata.namespace else _role_name(gateway, name)
-        for kind, part in secret_access((gateway.metadata.namespace, name), role, names).items():
+        # Neither part has a dot: where roles of several namespaces meet, no two are called the same.
+        role = f"{name}-secrets" if namespace == own else f"{own}.{name}-secrets"
+        for kind, part in secret_access((own, name), role, names).items():
             objects.append(_object(gateway, "rbac.authorization.k8s.io/v1", kind, role, part, namespace))
     return tuple(objects)
 
@@ -86,31 +107,32 @@ def selector(gateway: Gateway) -> dict[str, str]:
     return {**APP, GATEWAY_NAME: _label(gateway.metadata.name)}
 
 
-def owner_labels(namespace: str, name: str) -> tuple[str, str]:
-    """By what `owner_of` knows the workload of Gateway `namespace/name`."""
-    return namespace, _label(name)
+def owner_labels(gateway: Gateway) -> Owner:
+    """By what `owner_of` knows what belongs to `gateway`."""
+    return gateway.metadata.namespace, _label(gateway.metadata.name)
 
 
-def owner_of(workload: Mapping[str, Any]) -> tuple[str, str]:
-    """Whose an object of a workload is, by its labels."""
-    labels = workload["metadata"].get("labels") or {}
+def owner_of(value: Mapping[str, Any]) -> Owner:
+    """Whose an object is, by its labels; two empty texts: no Gateway's."""
+    labels = value["metadata"].get("labels") or {}
+    if labels.get(MANAGED_BY) != MANAGER:
+        return NOBODY
     return labels.get(GATEWAY_NAMESPACE, ""), labels.get(GATEWAY_NAME, "")
 
 
-def _role_name(gateway: Gateway, name: str) -> str:
-    """In another namespace than the Gateway's, where others' roles are too."""
-    return f"{_label(f'{gateway.metadata.namespace}-{name}', is_dns=True)}-secrets"
+def is_of_class(value: Mapping[str, Any], gateway: Gateway) -> bool:
+    """Whether an object was made for `gateway` as one of the class that it has now."""
+    labels = value["metadata"].get("labels") or {}
+    return owner_of(value) == owner_labels(gateway) and labels.get(CLASS_NAME) == _labels(gateway)[CLASS_NAME]
 
 
-def _label(text: str, *, is_dns: bool = False) -> str:
-    """`text` if it may be a label's value (a DNS label), else as much of it as fits, and a digest of it."""
-    clean = text.replace(".", "-") if is_dns else text
-    if is_dns and not re.match("[a-z]", clean):
-        clean = f"g-{clean}"
-    if len(clean) <= _MAX_LABEL:
-        return clean
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{clean[: _MAX_LABEL - 9].rstrip('-.')}-{digest}"
+def _label(text: str) -> str:
+    """`text` if it may be a label's value, else as much of it as fits, and a digest of it."""
+    return text if len(text) <= _MAX_LABEL else f"{text[: _MAX_LABEL - 9].rstrip('-.')}-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _object(
@@ -183,11 +205,14 @@ def _deployment(gateway: Gateway, name: str, parameters: Parameters, defaults: D
 def _container(gateway: Gateway, parameters: Parameters, defaults: Defaults) -> Object:
     """No ports of listeners: a new listener must not restart the pods."""
     name = f"{gateway.metadata.namespace}/{gateway.metadata.name}"
-    mode = ["--picker-body-mode", parameters.picker_body_mode] if parameters.picker_body_mode else []
+    more = ["--picker-body-mode", parameters.picker_body_mode] if parameters.picker_body_mode else []
+    if parameters.picker_config is not None:
+        # As `$(NAME)` an argument may name a variable; what is not meant so is doubled.
+        more += ["--config-text", parameters.picker_config.replace("$", "$$")]
     container: Object = {
         "name": CONTAINER,
         "image": parameters.image,
-        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *mode, *defaults.arguments],
+        "args": ["gateway", "--gateway", name, "--admin", f"0.0.0.0:{ADMIN_PORT}", *more, *defaults.arguments],
         "ports": [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "env": [{"name": "TMPDIR", "value": "/run/stellwerk"}],
         "volumeMounts": [{"name": "runtime", "mountPath": "/run/stellwerk"}],
@@ -213,8 +238,10 @@ def _service(gateway: Gateway, parameters: Parameters) -> Object:
     ports = container_ports(listener.port for listener in gateway.spec.listeners)
     asked = [each.value for each in gateway.spec.addresses if each.type == "IPAddress" and each.value]
     is_balanced = parameters.service_type == "LoadBalancer"
+    policy = parameters.external_traffic_policy if parameters.service_type != "ClusterIP" else None
     return {
         **({"loadBalancerIP": asked[0]} if asked and is_balanced else {}),
+        **({"externalTrafficPolicy": policy} if policy else {}),
         "type": parameters.service_type,
         "selector": selector(gateway),
         "ports": [
@@ -238,17 +265,20 @@ class Observed(Struct, frozen=True):
     """Pods that take requests."""
     message: str = ""
     """What is still missing; empty: nothing."""
+    taken: str = ""
+    """Why the Gateway cannot have what it runs on: something of somebody else has its name."""
 
     @property
     def is_programmed(self) -> bool:
         """Whether requests that come to an address are answered."""
-        return bool(self.addresses) and self.ready > 0
+        return bool(self.addresses) and self.ready > 0 and not self.taken
 
 
-def observed(deployment: Mapping[str, Any] | None, service: Mapping[str, Any] | None) -> Observed:
-    """From the Deployment and Service as the API server has them; None: not there."""
+def observed(deployment: Mapping[str, Any] | None, service: Mapping[str, Any] | None, taken: str = "") -> Observed:
+    """From the Deployment and Service as the API server has them; None: not there, or not the Gateway's."""
     if deployment is None or service is None:
-        return Observed(message=f"the {'Deployment' if deployment is None else 'Service'} is not there yet")
+        message = f"the {'Deployment' if deployment is None else 'Service'} is not there yet"
+        return Observed(message=message, taken=taken)
     ready = (deployment.get("status") or {}).get("readyReplicas") or 0
     addresses = _addresses(service)
     name = deployment["metadata"]["name"]
@@ -258,7 +288,7 @@ def observed(deployment: Mapping[str, Any] | None, service: Mapping[str, Any] | 
         message = f"no pod of Deployment {name} is ready"
     else:
         message = ""
-    return Observed(addresses, ready, message)
+    return Observed(addresses, ready, message, taken)
 
 
 def _addresses(service: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

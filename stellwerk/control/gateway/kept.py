@@ -3,7 +3,7 @@
 from typing import Any
 
 from stellwerk.control.gateway.certificate import CERTIFICATE, KEY
-from stellwerk.control.gateway.deployment import MANAGED_BY, MANAGER
+from stellwerk.control.gateway.resources import MANAGED_BY, MANAGER
 from stellwerk.control.kube.resource import Object, without_bulk
 
 

@@ -3,6 +3,8 @@
 Field names and defaults: gateway-api v1.6, apis/v1; Kubernetes core/v1 and discovery/v1.
 """
 
+from typing import Any
+
 from msgspec import Struct, field
 
 from stellwerk.control.kinds import PoolSpec
@@ -112,6 +114,8 @@ class ListenerTls(Trimmed, frozen=True):
 
     mode: str = "Terminate"
     certificate_refs: tuple[SecretRef, ...] = ()
+    frontend_validation: dict[str, Any] | None = None
+    """Of the Gateway API's experimental definitions; later `Gateway.spec.tls.frontend`."""
 
 
 class RouteNamespaces(Trimmed, frozen=True, rename={"from_": "from", "selector": "selector"}):
@@ -161,6 +165,36 @@ class Infrastructure(Trimmed, frozen=True):
     parameters_ref: ParametersRef | None = None
 
 
+class FrontendTls(Trimmed, frozen=True):
+    """What clients must show. It is read only to be refused."""
+
+    validation: dict[str, Any] | None = None
+
+
+class PortTls(Trimmed, frozen=True):
+    """The same for the HTTPS listeners of one port, in place of what holds for all."""
+
+    port: int
+    tls: FrontendTls = FrontendTls()
+
+
+class Frontend(Trimmed, frozen=True):
+    """Between clients and the Gateway."""
+
+    default: FrontendTls = FrontendTls()
+    per_port: tuple[PortTls, ...] = ()
+
+    def of_port(self, port: int) -> FrontendTls:
+        """What holds for HTTPS listeners of `port`."""
+        return next((each.tls for each in self.per_port if each.port == port), self.default)
+
+
+class GatewayTls(Trimmed, frozen=True):
+    """For all HTTPS listeners of a Gateway."""
+
+    frontend: Frontend = Frontend()
+
+
 class GatewaySpec(Trimmed, frozen=True):
     """Listeners of a class."""
 
@@ -168,6 +202,7 @@ class GatewaySpec(Trimmed, frozen=True):
     listeners: tuple[Listener, ...] = ()
     addresses: tuple[Address, ...] = ()
     infrastructure: Infrastructure = Infrastructure()
+    tls: GatewayTls = GatewayTls()
 
 
 class Gateway(Item, frozen=True, kw_only=True):

@@ -85,7 +85,21 @@ def _check(gateway: Gateway, listener: Listener, conflict: Condition | None, sec
     if strangers:
         message = f"routes of kind {', '.join(strangers)} are not supported: use HTTPRoute"
         checked = replace(checked, unresolved=_unresolved("InvalidRouteKinds", message))
-    return _with_certificates(checked, secrets) if listener.protocol == "HTTPS" else checked
+    if listener.protocol != "HTTPS":
+        return checked
+    if _validates_clients(gateway, listener):
+        message = (
+            f"port {listener.port} is to take requests with a client certificate only, which is not supported, and "
+            "without that would let anybody in: remove the validation from spec.tls.frontend"
+        )
+        return replace(checked, not_accepted=_refused("UnsupportedValue", message))
+    return _with_certificates(checked, secrets)
+
+
+def _validates_clients(gateway: Gateway, listener: Listener) -> bool:
+    if listener.tls is not None and listener.tls.frontend_validation is not None:
+        return True
+    return gateway.spec.tls.frontend.of_port(listener.port).validation is not None
 
 
 def _with_certificates(checked: CheckedListener, secrets: Secrets) -> CheckedListener:

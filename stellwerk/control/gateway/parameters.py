@@ -4,25 +4,34 @@ Those of the Gateway hold over those of its class, key by key; what neither says
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from stellwerk.control.document import ReadingLimits, read
 from stellwerk.control.finding import advice, shown
 from stellwerk.control.gateway.backend import BodyMode
 
-SERVICE_TYPES = ("LoadBalancer", "NodePort", "ClusterIP")
-KEYS = ("replicas", "image", "serviceType", "resources", "pickerBodyMode")
 MAX_REPLICAS = 1000
+MAX_PICKER_CONFIG_BYTES = 48 * 1024
+"""It travels as an argument of a program, which may have 128 KiB."""
+CHOICES = {
+    "serviceType": ("LoadBalancer", "NodePort", "ClusterIP"),
+    "externalTrafficPolicy": ("Cluster", "Local"),
+    "pickerBodyMode": tuple(mode.value for mode in BodyMode),
+}
+KEYS = ("replicas", "image", "resources", "pickerConfig", *CHOICES)
 _QUANTITY = re.compile(r"^[0-9]+(\.[0-9]+)?([munkKMGTPE]|[KMGTPE]i|[eE][0-9]+)?$")
 _IMAGE = re.compile(r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]{0,511}$")
-_BODY_MODES = tuple(mode.value for mode in BodyMode)
 _LIMITS = ReadingLimits(max_bytes=16 * 1024, max_depth=8, max_nodes=200, max_documents=1)
 
 Resources = Mapping[str, Mapping[str, str]]
 """`requests` and `limits`, each of quantities by resource name."""
+Check = Callable[[str, str], str]
+"""What is wrong with the EndpointPickerConfig in a text (the second argument; the first is what to call it); empty:
+nothing. Which plugins there are is not known here."""
 
 
 class Parameters(Struct, frozen=True):
@@ -35,16 +44,15 @@ class Parameters(Struct, frozen=True):
     resources: Resources | None = None
     picker_body_mode: str | None = None
     """How pickers of somebody else are shown bodies, where their pool does not say it; a value of `BodyMode`."""
+    external_traffic_policy: str | None = None
+    """`Local`: clients from outside come with their own addresses, and only to nodes with a gateway pod."""
+    picker_config: str | None = None
+    """The gateway's own picker's EndpointPickerConfig, as text."""
 
     def over(self, other: "Parameters") -> "Parameters":
         """These, and `other`'s where these say nothing."""
-        return Parameters(
-            replicas=self.replicas if self.replicas is not None else other.replicas,
-            image=self.image or other.image,
-            service_type=self.service_type or other.service_type,
-            resources=self.resources if self.resources is not None else other.resources,
-            picker_body_mode=self.picker_body_mode or other.picker_body_mode,
-        )
+        said = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(other, **said)
 
 
 class Malformed(Struct, frozen=True):
@@ -62,26 +70,49 @@ def reference_problem(reference: Mapping[str, Any]) -> str | None:
     return None
 
 
-def parameters(data: Mapping[str, str], name: str) -> Parameters | Malformed:
+def unchecked(where: str, text: str) -> str:
+    """The `Check` that finds nothing."""
+    return ""
+
+
+def parameters(data: Mapping[str, str], name: str, check: Check = unchecked) -> Parameters | Malformed:
     """The parameters in the `data` of ConfigMap `name`. An unknown key is an error: a misspelt one would be silent."""
-    for key in data:
-        if key not in KEYS:
-            return Malformed(f'ConfigMap {name} has no parameter "{shown(key)}": {advice(key, KEYS)}')
-    words = ("replicas", "image", "serviceType", "pickerBodyMode")
-    replicas, image, service_type, mode = (data.get(key, "").strip() for key in words)
-    if replicas and not (replicas.isascii() and replicas.isdigit() and int(replicas[:9]) <= MAX_REPLICAS):
-        return Malformed(f'ConfigMap {name}: replicas is "{shown(replicas)}", not a number from 0 to {MAX_REPLICAS}')
-    if image and not _IMAGE.match(image):
-        return Malformed(f'ConfigMap {name}: image is "{shown(image)}", not the name of an image')
-    if service_type and service_type not in SERVICE_TYPES:
-        choice = advice(service_type, SERVICE_TYPES)
-        return Malformed(f'ConfigMap {name}: serviceType "{shown(service_type)}" is not known: {choice}')
-    if mode and mode not in _BODY_MODES:
-        return Malformed(f'ConfigMap {name}: pickerBodyMode "{shown(mode)}" is not known: {advice(mode, _BODY_MODES)}')
-    resources = _resources(data["resources"], name) if "resources" in data else None
+    said = {key: text.strip() for key, text in data.items() if text.strip()}
+    problem = next(filter(None, (_problem(key, said.get(key, "")) for key in data)), "")
+    config = said.get("pickerConfig")
+    if not problem and config is not None:
+        problem = check("pickerConfig", data["pickerConfig"])
+    if problem:
+        return Malformed(f"ConfigMap {name}: {problem}")
+    resources = _resources(said["resources"], name) if "resources" in said else None
     if isinstance(resources, Malformed):
         return resources
-    return Parameters(int(replicas) if replicas else None, image or None, service_type or None, resources, mode or None)
+    return Parameters(
+        replicas=int(said["replicas"]) if "replicas" in said else None,
+        image=said.get("image"),
+        service_type=said.get("serviceType"),
+        resources=resources,
+        picker_body_mode=said.get("pickerBodyMode"),
+        external_traffic_policy=said.get("externalTrafficPolicy"),
+        picker_config=data["pickerConfig"] if config is not None else None,
+    )
+
+
+def _problem(key: str, text: str) -> str:
+    """What is wrong with the value of one key, but for what has a grammar of its own; empty: nothing."""
+    if key not in KEYS:
+        return f'there is no parameter "{shown(key)}": {advice(key, KEYS)}'
+    if not text:
+        return ""
+    if key in CHOICES and text not in CHOICES[key]:
+        return f'{key} "{shown(text)}" is not known: {advice(text, CHOICES[key])}'
+    if key == "replicas" and not (text.isascii() and text.isdigit() and int(text[:9]) <= MAX_REPLICAS):
+        return f'replicas is "{shown(text)}", not a number from 0 to {MAX_REPLICAS}'
+    if key == "image" and not _IMAGE.match(text):
+        return f'image is "{shown(text)}", not the name of an image'
+    if key == "pickerConfig" and len(text.encode(errors="replace")) > MAX_PICKER_CONFIG_BYTES:
+        return f"pickerConfig has {len(text):,} characters, more than the limit of {MAX_PICKER_CONFIG_BYTES:,} bytes"
+    return ""
 
 
 def _resources(text: str, name: str) -> Resources | Malformed:

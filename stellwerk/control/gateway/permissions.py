@@ -2,8 +2,8 @@
 
 One list per process; a test compares them with `deploy/`, and with what the API server's audit log says was used.
 Whoever adds a call to the API server adds its verb here. Objects are created by server-side apply: the API server wants
-`create` and `patch` for it, and its audit log calls both `patch`. `get` is for a second try after a conflict; `bind` is
-never a request.
+`create` and `patch` for it, and its audit log calls both `patch`. `get` of what has a status is for a second try after
+a conflict; `bind` is never a request.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,8 @@ class Grant(Struct, frozen=True):
 
 _ROLES = (GATEWAY_ROLE, GATEWAY_CLUSTER_ROLE)
 _READ = ("list", "watch")
-_KEEP = ("list", "watch", "create", "patch", "delete")
+_KEEP = ("get", "list", "watch", "create", "patch", "delete")
+"""`get` is to see whose an object is that has a name of ours."""
 
 ROUTING = (
     Grant(GATEWAY_GROUP, ("gatewayclasses",), _READ, is_cluster_wide=True),

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from stellwerk.control.gateway.backend import Grants
 from stellwerk.control.gateway.kinds import Gateway, GatewayClass, ParametersRef
-from stellwerk.control.gateway.parameters import Malformed, Parameters, parameters, reference_problem
+from stellwerk.control.gateway.parameters import Check, Malformed, Parameters, parameters, reference_problem, unchecked
 from stellwerk.control.gateway.world import World
 from stellwerk.control.kube.resource import Key
 
@@ -35,20 +35,26 @@ def references(world: World, controller: str) -> References:
     return References(frozenset(key for key in maps if key is not None), secrets)
 
 
-def class_parameters(owner: GatewayClass, world: World) -> Parameters | Malformed:
+def class_parameters(owner: GatewayClass, world: World, check: Check = unchecked) -> Parameters | Malformed:
     """What a class says, or why that cannot be read."""
     reference = owner.spec.parameters_ref
     if reference is not None and not reference.namespace and reference_problem(_plain(reference)) is None:
         return Malformed("parametersRef needs the namespace of the ConfigMap")
-    return _read(reference, _class_key(reference), world)
+    return _read(reference, _class_key(reference), world, check)
 
 
-def gateway_parameters(owner: Gateway, world: World) -> Parameters | Malformed:
-    """What a Gateway says for itself."""
-    return _read(owner.spec.infrastructure.parameters_ref, _gateway_key(owner), world)
+def gateway_parameters(owner: Gateway, world: World, check: Check = unchecked) -> Parameters | Malformed:
+    """What a Gateway says for itself. Who may make Gateways in a namespace must not thereby choose what runs with the
+    rights that gateway pods have in the whole cluster."""
+    reference = owner.spec.infrastructure.parameters_ref
+    found = _read(reference, _gateway_key(owner), world, check)
+    if isinstance(found, Parameters) and found.image is not None:
+        where = f"ConfigMap {owner.metadata.namespace}/{reference.name if reference else ''}"
+        return Malformed(f"{where}: image is for the parameters of a GatewayClass only: remove it, or set it there")
+    return found
 
 
-def _read(reference: ParametersRef | None, key: Key | None, world: World) -> Parameters | Malformed:
+def _read(reference: ParametersRef | None, key: Key | None, world: World, check: Check) -> Parameters | Malformed:
     if reference is None:
         return Parameters()
     problem = reference_problem(_plain(reference))
@@ -56,7 +62,7 @@ def _read(reference: ParametersRef | None, key: Key | None, world: World) -> Par
         return Malformed(problem or "parametersRef names nothing")
     name = f"{key[0]}/{key[1]}"
     found = world.config_maps.get(name)
-    return Malformed(f"there is no ConfigMap {name}") if found is None else parameters(found.data, name)
+    return Malformed(f"there is no ConfigMap {name}") if found is None else parameters(found.data, name, check)
 
 
 def _plain(reference: ParametersRef) -> dict[str, str]:

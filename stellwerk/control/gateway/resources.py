@@ -3,6 +3,9 @@
 from stellwerk.control.gateway.kinds import GATEWAY_GROUP
 from stellwerk.control.kube.resource import DEPLOYMENTS, SERVICES, Resource
 
+MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "stellwerk-controller"
+"""The label that everything has which the controller makes, and by which it is found again."""
+
 GATEWAY_CLASSES = Resource(GATEWAY_GROUP, "v1", "gatewayclasses", "GatewayClass", namespaced=False)
 GATEWAYS = Resource(GATEWAY_GROUP, "v1", "gateways", "Gateway")
 HTTP_ROUTES = Resource(GATEWAY_GROUP, "v1", "httproutes", "HTTPRoute")

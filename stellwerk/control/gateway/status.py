@@ -89,6 +89,8 @@ def gateway_conditions(planned: GatewayPlan, found: Observed, invalid: str | Non
         acceptance = accepted()
     if acceptance.status == "False":
         programmed = Condition("Programmed", "False", "Invalid", acceptance.message)
+    elif found.taken:
+        programmed = Condition("Programmed", "False", "NoResources", found.taken)
     elif not found.addresses:
         programmed = Condition("Programmed", "False", "AddressNotAssigned", found.message)
     elif missing:

@@ -1,6 +1,6 @@
 """All objects that a plan depends on, by kind and name."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,9 +13,11 @@ from stellwerk.control.gateway.kinds import (
     EndpointSlice,
     Gateway,
     GatewayClass,
+    GatewayClassSpec,
     HTTPRoute,
     InferencePool,
     Item,
+    Metadata,
     Namespace,
     ReferenceGrant,
     Secret,
@@ -74,6 +76,26 @@ def world(objects: Iterable[Mapping[str, Any]]) -> tuple[World, tuple[Finding, .
         else:
             found[_FIELDS[kind]][item.full_name] = item
     return World(**{name: dict(sorted(items.items())) for name, items in found.items()}), tuple(problems)
+
+
+def lost_gateways(found: World) -> frozenset[str]:
+    """Full names of Gateways whose class does not exist."""
+    present = {each.metadata.name for each in found.classes.values()}
+    return frozenset(name for name, each in found.gateways.items() if each.spec.gateway_class_name not in present)
+
+
+def with_lost_classes(found: World, controller: str, gateways: Collection[str]) -> World:
+    """`found` as if the classes that do not exist were `controller`'s, for those of `gateways` (full names) that have
+    one; other Gateways of such classes are left out. A class that was deleted by mistake must take no traffic along,
+    and nobody else can claim its Gateways meanwhile."""
+    lost = lost_gateways(found)
+    if not lost:
+        return found
+    names = sorted({found.gateways[name].spec.gateway_class_name for name in lost.intersection(gateways)})
+    spec = GatewayClassSpec(controller)
+    classes = {f"/{name}": GatewayClass(metadata=Metadata(name), spec=spec) for name in names}
+    kept = {name: each for name, each in found.gateways.items() if name not in lost or name in gateways}
+    return msgspec.structs.replace(found, classes={**found.classes, **classes}, gateways=kept)
 
 
 def kind_of(value: Mapping[str, Any]) -> type[Item] | None:

@@ -128,6 +128,12 @@ class World:
             servers.update(self._servers.get(selection, {}))
         return (*pools, *servers.values(), *self._policies(names))
 
+    def unreadable(self) -> frozenset[str]:
+        """Pools that matter and that are left out, because what is there is none that can be in effect."""
+        present = {key for (_, key), _ in self._pools()} | {key for _, key in self._effective}
+        found = {key for resource in POOL_RESOURCES for key in self._read.get(resource, ()) if self._matters(key)}
+        return frozenset(f"{namespace}/{name}" for namespace, name in found - present)
+
     def problems(self) -> tuple[Finding, ...]:
         """What is wrong with pools that matter and with policies beside them."""
         return tuple(sorted(finding for intake in self._mattering() for finding in intake.problems))

@@ -6,44 +6,30 @@ plan. Followers are warm; the leader alone writes.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from stellwerk.blueprint import picker_problems
 from stellwerk.control.gateway import kept
-from stellwerk.control.gateway.access import bindings
 from stellwerk.control.gateway.assembly import FIELDS, Assembly
-from stellwerk.control.gateway.deployment import (
-    Defaults,
-    Observed,
-    object_name,
-    observed,
-    owner_labels,
-    workload,
-)
+from stellwerk.control.gateway.deployment import Defaults, arguments
+from stellwerk.control.gateway.kinds import Gateway
 from stellwerk.control.gateway.models import model_statuses
 from stellwerk.control.gateway.parameters import Malformed, Parameters
-from stellwerk.control.gateway.plan import GatewayPlan, Plan, plan
+from stellwerk.control.gateway.plan import Plan, plan
 from stellwerk.control.gateway.references import References, class_parameters, gateway_parameters, references
-from stellwerk.control.gateway.resources import (
-    CONFIG_MAPS,
-)
+from stellwerk.control.gateway.resources import CONFIG_MAPS
 from stellwerk.control.gateway.wanted import Invalid, StatusChange, condition_change, status_changes
-from stellwerk.control.kube.resource import (
-    DEPLOYMENTS,
-    OLD_POOLS,
-    POLICY_RESOURCES,
-    POOLS,
-    SECRETS,
-    SERVICES,
-    Key,
-    Object,
-    Resource,
-)
+from stellwerk.control.gateway.world import World, with_lost_classes
+from stellwerk.control.kube.resource import OLD_POOLS, POLICY_RESOURCES, POOLS, SECRETS, Key, Resource
 from stellwerk.control.remark import ObjectStatus
+from stellwerk.edge.awaiting import HELD_SECONDS, Awaiting
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.copies import Copies
 from stellwerk.edge.kube.errors import ApiError
@@ -52,13 +38,18 @@ from stellwerk.edge.kube.patience import Patience
 from stellwerk.edge.kube.rounds import RoundCounts, writes
 from stellwerk.edge.kube.status import StatusWriter
 from stellwerk.edge.kube.subjects import follow_all
+from stellwerk.edge.kube.upkeep import Asked, Upkeep
 from stellwerk.edge.kube.workloads import AT_ONCE, Workloads
 from stellwerk.telemetry.render import Family, gauge
 
 log = logging.getLogger("stellwerk.controller")
 
 CONTROLLER = "stellwerk.dev/gateway-controller"
+MAX_TOLD = 5
+"""Problems of one text that a condition names."""
 _ROUND = "round"
+
+_Chosen = Mapping[str, Parameters | Malformed]
 
 
 class Settings(Struct, frozen=True):
@@ -71,6 +62,9 @@ class Settings(Struct, frozen=True):
     defaults: Defaults = Defaults()
     settle_seconds: float = 0.05
     """From the first news to the round: what changes together is seen together."""
+    held_seconds: float = HELD_SECONDS
+    """So long a round waits for ConfigMaps and Secrets that are named for the first time; then they count as missing,
+    which takes nothing away."""
     retry_seconds: float = 0.5
     """First pause before an object that could not be written is tried again; doubles with each failure."""
     retry_limit_seconds: float = 30.0
@@ -87,15 +81,23 @@ class Controller:
         self.copies = Copies(client, self._on_change)
         self.statuses = StatusWriter(client)
         self._patience = Patience(settings.retry_seconds, settings.retry_limit_seconds)
+        shared = arguments(settings.controller, settings.namespaces)
+        defaults = replace(settings.defaults, arguments=(*shared, *settings.defaults.arguments))
         self.workloads = Workloads(client, self._patience)
+        self.upkeep = Upkeep(self.workloads, self.copies.objects, defaults, settings.namespaces)
         self.status_errors: dict[str, str] = {}
         """By object: why its status could not be written."""
         self._election = election
         self._assembly = Assembly()
+        self._world = World()
+        """What the plan is made from: that of the assembly, and classes that are gone."""
+        self._claimed: frozenset[str] = frozenset()
+        """Gateways whose class is gone and that are still ours."""
         self._references = References()
         self._models_changed = True
         self._model_statuses: tuple[ObjectStatus, ...] = ()
         self._wake = asyncio.Event()
+        self._awaiting = Awaiting(self._wake.set, settings.held_seconds)
         self._is_planned = False
 
     async def run(self) -> None:
@@ -114,7 +116,7 @@ class Controller:
 
     def unready(self) -> Iterator[str]:
         """Why it cannot lead, if it had to."""
-        for name in self.copies.unsynced:
+        for name in self.copies.unsynced_kinds:
             yield f"{name} not read yet"
 
     def remarks(self) -> Iterator[str]:
@@ -176,7 +178,7 @@ class Controller:
     async def _round(self) -> None:
         """The one door: a bug in a round is told, and the round tried again."""
         try:
-            if self._look() and self.is_leader:
+            if await self._look() and self.is_leader:
                 await self._write()
         except Exception:
             self.counts.bugs += 1
@@ -185,35 +187,51 @@ class Controller:
         else:
             self._patience.succeeded(_ROUND)
 
-    def _look(self) -> bool:
+    async def _look(self) -> bool:
         """Bring the plan up to date; False while the copies are not whole."""
-        if self._assembly.settle():
-            self._is_planned = False
-            self._references = references(self._assembly.world, self.settings.controller)
+        is_new, claimed = self._assembly.settle(), self.upkeep.claimed(self._assembly.world)
+        if is_new or claimed != self._claimed:
+            self._is_planned, self._claimed = False, claimed
+            self._world = with_lost_classes(self._assembly.world, self.settings.controller, claimed)
+            self._references = references(self._world, self.settings.controller)
             self.copies.name(CONFIG_MAPS, self._references.config_maps)
             self.copies.name(SECRETS, self._references.all_secrets, kept.secret)
-        if self.copies.unsynced:
+        if self.copies.unsynced_kinds or self._awaiting.is_worth_it(self.copies.unsynced):
             return False
         if not self._is_planned:
-            self.plan = plan(self._assembly.world, self.settings.controller)
+            # On a thread: with thousands of hostnames it takes longer than the lease or a probe should wait.
+            self.plan = await asyncio.to_thread(plan, self._world, self.settings.controller)
             self._is_planned = True
             self.counts.planned += 1
         return True
 
     async def _write(self) -> None:
         """Everything that differs."""
-        world = self._assembly.world
-        of_class = {each.metadata.name: class_parameters(each, world) for each in self.plan.classes}
-        of_gateway = {name: gateway_parameters(each.gateway, world) for name, each in self.plan.gateways.items()}
+        world, of = self._world, self.plan
+        of_class = {each.metadata.name: class_parameters(each, world, _wrong_picker) for each in of.classes}
+        of_gateway = {
+            name: gateway_parameters(each.gateway, world, _wrong_picker) for name, each in of.gateways.items()
+        }
         invalid = Invalid(_malformed(of_class), _malformed(of_gateway))
-        found = {name: self._observed(each) for name, each in self.plan.gateways.items()}
+        found = {name: self.upkeep.observed(each.gateway) for name, each in self.plan.gateways.items()}
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         changes = [
             *status_changes(self.plan, self.settings.controller, self.copies.objects, found, invalid, now),
             *self._model_changes(now),
         ]
         await self._tell(changes)
-        await self._keep(of_class, of_gateway)
+        asked = {name: self._asked(each.gateway, of_class, of_gateway) for name, each in self.plan.gateways.items()}
+        if await self.upkeep.keep(self._assembly.world, self.plan, asked):
+            self._wake.set()
+
+    def _asked(self, gateway: Gateway, of_class: _Chosen, of_gateway: _Chosen) -> Asked:
+        """What a Gateway is to run on. While its class is gone nobody knows what that says."""
+        name, of = gateway.full_name, gateway.spec.gateway_class_name
+        own, common = of_gateway[name], of_class[of]
+        secrets = self._references.secrets.get(name, frozenset())
+        if name in self._claimed or isinstance(own, Malformed) or isinstance(common, Malformed):
+            return Asked(None, secrets)
+        return Asked(own.over(common), secrets)
 
     async def _tell(self, changes: list[StatusChange]) -> None:
         places = asyncio.Semaphore(AT_ONCE)
@@ -255,39 +273,11 @@ class Controller:
             if change is not None:
                 yield StatusChange(resource, value, change)
 
-    # -- workloads -------------------------------------------------------------------------------------------------
 
-    def _observed(self, planned: GatewayPlan) -> Observed:
-        key = (planned.gateway.metadata.namespace, object_name(planned.gateway))
-        return observed(self.copies.objects(DEPLOYMENTS).get(key), self.copies.objects(SERVICES).get(key))
-
-    async def _keep(
-        self, of_class: Mapping[str, Parameters | Malformed], of_gateway: Mapping[str, Parameters | Malformed]
-    ) -> None:
-        """What the Gateways run on. One whose parameters or listeners are no good keeps what it has."""
-        wanted: list[Object] = []
-        untouched = set(self._undecided())
-        accounts = []
-        for name, planned in self.plan.gateways.items():
-            gateway = planned.gateway
-            meta = gateway.metadata
-            own, common = of_gateway[name], of_class[gateway.spec.gateway_class_name]
-            accounts.append((meta.namespace, object_name(gateway)))
-            if isinstance(own, Malformed) or isinstance(common, Malformed) or not planned.serving:
-                untouched.add(owner_labels(meta.namespace, meta.name))
-                continue
-            secrets = self._references.secrets.get(name, frozenset())
-            wanted += workload(gateway, own.over(common), self.settings.defaults, secrets)
-        wanted += bindings(accounts, self.settings.namespaces)
-        await self.workloads.keep(wanted, self.copies.objects, untouched)
-
-    def _undecided(self) -> Iterator[tuple[str, str]]:
-        """Gateways of classes that do not exist: a class that was deleted by mistake must not take traffic along."""
-        world = self._assembly.world
-        classes = {each.metadata.name for each in world.classes.values()}
-        for gateway in world.gateways.values():
-            if gateway.spec.gateway_class_name not in classes:
-                yield owner_labels(gateway.metadata.namespace, gateway.metadata.name)
+@functools.lru_cache(maxsize=256)
+def _wrong_picker(where: str, text: str) -> str:
+    """What is wrong with an EndpointPickerConfig among parameters; remembered, since every round asks."""
+    return "; ".join(map(str, picker_problems(where, text)[:MAX_TOLD]))
 
 
 def _status_name(change: StatusChange) -> str:

@@ -86,6 +86,11 @@ class Copies:
         return [str(reflector) for reflector in self._all() if not reflector.synced]
 
     @property
+    def unsynced_kinds(self) -> list[str]:
+        """The same without single objects."""
+        return [str(each) for reflectors in self._whole.values() for each in reflectors if not each.synced]
+
+    @property
     def problems(self) -> list[str]:
         """What is not up to date, and why."""
         return [f"{reflector}: {reflector.error}" for reflector in self._all() if reflector.error]

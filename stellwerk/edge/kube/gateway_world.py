@@ -6,14 +6,15 @@ Only this Gateway is watched, and of the Secrets those that its listeners name, 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from stellwerk.control.gateway import kept
 from stellwerk.control.gateway.assembly import FIELDS, Assembly
 from stellwerk.control.gateway.references import references
 from stellwerk.control.gateway.resources import GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, REFERENCE_GRANTS
-from stellwerk.control.gateway.world import World
+from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import ENDPOINT_SLICES, NAMESPACES, POOLS, SECRETS, SERVICES, Key, Resource
+from stellwerk.edge.awaiting import HELD_SECONDS, Awaiting
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.copies import Copies
 
@@ -27,21 +28,31 @@ _WAIT_SAID_SECONDS = 10.0
 class GatewayWorld:
     """Owner of the copies and of the world. `load` once, then `run`."""
 
-    def __init__(self, client: KubeClient, gateway: Key, controller: str) -> None:
-        self._controller = controller
+    def __init__(
+        self,
+        client: KubeClient,
+        gateway: Key,
+        controller: str,
+        namespaces: Sequence[str] = (),
+        held_seconds: float = HELD_SECONDS,
+    ) -> None:
+        """`namespaces`: only these are looked at; none: all. News wait for Secrets that are named with them, so that a
+        new listener has its certificate at once, but not for longer than `held_seconds`."""
+        self._gateway, self._controller = gateway, controller
         self._assembly = Assembly()
         self._wake = asyncio.Event()
+        self._awaiting = Awaiting(self._wake.set, held_seconds)
         self._following: asyncio.Task[None] | None = None
         self.copies = Copies(client, self._on_change)
         follow = self.copies.follow
         self.copies.name(GATEWAYS, [gateway])
         follow(GATEWAY_CLASSES)
         follow(NAMESPACES, keep=kept.labels_only)
-        follow(HTTP_ROUTES)
-        follow(REFERENCE_GRANTS)
-        follow(POOLS, is_optional=True)
-        follow(SERVICES, keep=kept.service)
-        follow(ENDPOINT_SLICES, keep=kept.endpoint_slice)
+        follow(HTTP_ROUTES, namespaces)
+        follow(REFERENCE_GRANTS, namespaces)
+        follow(POOLS, namespaces, is_optional=True)
+        follow(SERVICES, namespaces, kept.service)
+        follow(ENDPOINT_SLICES, namespaces, kept.endpoint_slice)
 
     async def load(self) -> World:
         """Everything for the first time; waits for the API server as long as it takes, and says so."""
@@ -59,13 +70,17 @@ class GatewayWorld:
 
     async def run(self, apply: Callable[[World], None]) -> None:
         """Follow every change until cancelled."""
+        is_behind = False
         try:
             while True:
                 await self._news()
                 self._expect_following()
-                if self._settle() and not self.copies.unsynced:
+                is_behind |= self._settle()
+                if is_behind and not self._awaiting.is_worth_it(self.copies.unsynced):
+                    is_behind = False
                     apply(self._assembly.world)
         finally:
+            self._awaiting.close()
             if self._following is not None:
                 self._following.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -86,11 +101,11 @@ class GatewayWorld:
             self._following.result()
 
     def _settle(self) -> bool:
-        """Take in the news. A listener that names another Secret has it followed."""
+        """Take in the news; False: there are none. A listener that names another Secret has it followed."""
         is_new = self._assembly.settle()
         if is_new:
-            named = references(self._assembly.world, self._controller).all_secrets
-            self.copies.name(SECRETS, named, kept.secret)
+            world = with_lost_classes(self._assembly.world, self._controller, ["/".join(self._gateway)])
+            self.copies.name(SECRETS, references(world, self._controller).all_secrets, kept.secret)
         return is_new
 
     def _on_change(self, resource: Resource, keys: Collection[Key]) -> None:

@@ -34,13 +34,15 @@ class Scope(Struct, frozen=True):
     """Which pools matter. One of: `pools` by name, or `labels` and `ports` without any InferencePool."""
 
     namespace: str | None = None
-    """Where all of them are; None: several namespaces, watched across the cluster."""
+    """Where all of them are; None: in several namespaces."""
     pools: frozenset[Key] = frozenset()
     """Namespace and name. More may come by `KubeSource.choose`."""
     pool_resources: tuple[Resource, ...] = POOL_RESOURCES
     """Groups and versions in which pools are looked for."""
     labels: tuple[tuple[str, str], ...] = ()
     ports: tuple[int, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    """Where to look for those of several namespaces; none: across the cluster."""
 
     @staticmethod
     def of_pool(namespace: str, name: str, resource: Resource = POOLS) -> "Scope":
@@ -82,7 +84,11 @@ class KubeSource:
         self.current = Blueprint(build(Draft(), {}).catalog, picker)
         self._client, self._scope, self._pace, self._picker = client, scope, pace, picker
         self._world = World(scope.pools)
-        self._kinds = {resource: self._reflector(resource) for resource in (*scope.pool_resources, *POLICY_RESOURCES)}
+        self._kinds = [
+            (resource, self._reflector(resource, place))
+            for resource in (*scope.pool_resources, *POLICY_RESOURCES)
+            for place in (scope.namespaces if scope.namespace is None and scope.namespaces else (scope.namespace,))
+        ]
         self._pods: dict[Selection, Reflector] = {}
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[Reflector, asyncio.Task[None]] = {}
@@ -96,7 +102,12 @@ class KubeSource:
 
     def reflectors(self) -> tuple[Reflector, ...]:
         """All watches, for metrics."""
-        return (*self._kinds.values(), *self._pods.values())
+        return (*(reflector for _, reflector in self._kinds), *self._pods.values())
+
+    @property
+    def unreadable(self) -> frozenset[str]:
+        """Full names of chosen pools that will not come as they are: `status.problems` says why."""
+        return self._world.unreadable()
 
     def choose(self, pools: Collection[Key]) -> None:
         """From here on these pools matter (a gateway's routes changed)."""
@@ -135,7 +146,7 @@ class KubeSource:
             finally:
                 self._stop()
 
-    def _reflector(self, resource: Resource) -> Reflector:
+    def _reflector(self, resource: Resource, namespace: str | None) -> Reflector:
         """Of a pool or policy kind. One pool by name is watched by its name: that needs no more rights."""
         scope = self._scope
         is_pool = resource in POOL_RESOURCES
@@ -143,11 +154,11 @@ class KubeSource:
         by_name = f"metadata.name={names[0]}" if is_pool and scope.namespace and len(names) == 1 else None
         is_optional = not is_pool or len(scope.pool_resources) > 1 or scope.namespace is None
         pace = self._pace.reflectors
-        return Reflector(self._client, resource, scope.namespace, None, by_name, is_optional=is_optional, pace=pace)
+        return Reflector(self._client, resource, namespace, None, by_name, is_optional=is_optional, pace=pace)
 
     def _start(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        for resource, reflector in self._kinds.items():
+        for resource, reflector in self._kinds:
             self._follow(reflector, partial(self._kind_changed, resource, reflector))
         for selection, reflector in self._pods.items():
             self._follow(reflector, partial(self._pods_changed, selection, reflector))

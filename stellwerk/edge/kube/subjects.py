@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from stellwerk.control.gateway import kept
-from stellwerk.control.gateway.deployment import MANAGED_BY, MANAGER
 from stellwerk.control.gateway.permissions import GATEWAY_CLUSTER_ROLE, GATEWAY_ROLE
 from stellwerk.control.gateway.resources import (
     CLUSTER_ROLE_BINDINGS,
     GATEWAY_CLASSES,
     GATEWAYS,
     HTTP_ROUTES,
+    MANAGED_BY,
+    MANAGER,
     REFERENCE_GRANTS,
     WORKLOAD,
 )

@@ -8,9 +8,9 @@ import pytest
 from stellwerk.control.gateway.access import bindings
 from stellwerk.control.gateway.deployment import (
     GATEWAY_NAME,
-    MANAGED_BY,
     NOTICE_SECONDS,
     Defaults,
+    access,
     object_name,
     observed,
     owner_labels,
@@ -19,16 +19,18 @@ from stellwerk.control.gateway.deployment import (
 )
 from stellwerk.control.gateway.kinds import Gateway
 from stellwerk.control.gateway.parameters import Parameters
+from stellwerk.control.gateway.resources import MANAGED_BY
 from stellwerk.control.gateway.world import read
 from stellwerk.edge.supervisor import LAST_WORDS_SECONDS, Program
+from tests.cluster.volumes import expanded
 from tests.kit.controller_objects import gateway, listener
 
 DEFAULTS = Defaults(Parameters(image="stellwerk:1", service_type="LoadBalancer"))
 
 
-def made(value: dict[str, Any], parameters: Parameters = Parameters(), **more: Any) -> dict[str, dict[str, Any]]:  # noqa: B008
+def made(value: dict[str, Any], parameters: Parameters = Parameters()) -> dict[str, dict[str, Any]]:  # noqa: B008
     """The workload of a Gateway, by kind."""
-    found = workload(read(value, Gateway), parameters, DEFAULTS, **more)
+    found = workload(read(value, Gateway), parameters, DEFAULTS)
     return {manifest["kind"]: manifest for manifest in found}
 
 
@@ -76,6 +78,23 @@ def test_pods_have_the_time_that_they_may_take_to_leave(drain: float) -> None:
     assert grace > NOTICE_SECONDS + drain + 2 * child
 
 
+def test_a_service_that_is_reached_from_outside_may_keep_clients_addresses() -> None:
+    local = Parameters(external_traffic_policy="Local")
+    assert made(gateway(), local)["Service"]["spec"]["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in made(gateway())["Service"]["spec"]
+    inside = Parameters(service_type="ClusterIP").over(local)
+    assert "externalTrafficPolicy" not in made(gateway(), inside)["Service"]["spec"], "the API server refuses it there"
+
+
+def test_pods_get_the_pickers_configuration_word_for_word() -> None:
+    text = "plugins: [{type: $(HOME) $$x}]"
+    container = made(gateway(), Parameters(picker_config=text))["Deployment"]["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    given = container["args"][container["args"].index("--config-text") + 1]
+    assert expanded(given, {"HOME": "/"}) == text
+
+
 def test_without_a_number_of_replicas_an_autoscaler_may_have_it() -> None:
     assert "replicas" not in made(gateway())["Deployment"]["spec"]
 
@@ -104,9 +123,7 @@ def test_pods_have_no_privileges() -> None:
 
 
 def test_pods_may_read_the_secrets_of_their_listeners_and_no_others() -> None:
-    manifests = workload(
-        read(gateway(), Gateway), Parameters(), DEFAULTS, [("infra", "a"), ("certs", "b"), ("infra", "c")]
-    )
+    manifests = access(read(gateway(), Gateway), [("infra", "a"), ("certs", "b"), ("infra", "c")])
     roles = {one["metadata"]["namespace"]: one for one in manifests if one["kind"] == "Role"}
     bound = {one["metadata"]["namespace"]: one for one in manifests if one["kind"] == "RoleBinding"}
     assert [(rule["resources"], rule["resourceNames"]) for rule in roles["infra"]["rules"]] == [
@@ -116,7 +133,7 @@ def test_pods_may_read_the_secrets_of_their_listeners_and_no_others() -> None:
     assert bound["certs"]["subjects"] == [{"kind": "ServiceAccount", "name": "front-ours", "namespace": "infra"}]
     assert "ownerReferences" in roles["infra"]["metadata"]
     assert "ownerReferences" not in roles["certs"]["metadata"], "an owner in another namespace would have it deleted"
-    assert owner_of(roles["certs"]) == owner_labels("infra", "front")
+    assert owner_of(roles["certs"]) == owner_labels(read(gateway(), Gateway))
 
 
 @pytest.mark.parametrize("name", ["front", "a.b.c", "1st", "g" * 63, "a" * 250, "a." * 100 + "z"])
@@ -128,9 +145,33 @@ def test_names_are_names_of_services_and_labels(name: str) -> None:
     assert all(len(text) <= 63 for text in found["Service"]["metadata"]["labels"].values())
 
 
-def test_long_names_that_begin_alike_stay_apart() -> None:
-    one, other = ("a" * 80 + end for end in "xy")
-    assert object_name(read(gateway(one), Gateway)) != object_name(read(gateway(other), Gateway))
+def name_of(gateway_name: str, class_name: str = "ours") -> str:
+    return object_name(read(gateway(gateway_name, gatewayClassName=class_name), Gateway))
+
+
+def test_a_name_says_whose_it_is_where_that_is_enough() -> None:
+    assert name_of("inference", "stellwerk") == "inference-stellwerk"
+    assert name_of("a-b-c", "stellwerk") == "a-b-c-stellwerk"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a" * 80 + "x", "ours"), ("a" * 80 + "y", "ours")),
+        (("a.b", "ours"), ("a-b", "ours")),
+        (("foo", "bar-baz"), ("foo-bar", "baz")),
+        (("1st", "ours"), ("g-1st", "ours")),
+        (("a", "b.c"), ("a", "b-c")),
+    ],
+)
+def test_names_that_would_be_the_same_stay_apart(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert name_of(*one) != name_of(*other)
+
+
+def test_roles_of_gateways_of_several_namespaces_stay_apart_where_they_meet() -> None:
+    places = (("a-b", "c"), ("a", "b-c"), ("certs", "a-b"))
+    found = [access(read(gateway(name, place), Gateway), [("certs", "x")]) for place, name in places]
+    assert len({part["metadata"]["name"] for parts in found for part in parts}) == 3
 
 
 def test_accounts_are_bound_everywhere_or_in_the_namespaces_that_are_looked_at() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from stellwerk.control.gateway import kept
-from stellwerk.control.gateway.deployment import MANAGED_BY, MANAGER
+from stellwerk.control.gateway.resources import MANAGED_BY, MANAGER
 from tests.kit.controller_objects import gateway, service
 
 BULK = {"managedFields": [{}], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"}}

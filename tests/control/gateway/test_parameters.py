@@ -16,6 +16,8 @@ def test_every_parameter_is_read() -> None:
         "serviceType": "ClusterIP",
         "resources": "requests: {cpu: 500m, memory: 1Gi}\nlimits: {memory: 2Gi}",
         "pickerBodyMode": "Streamed",
+        "externalTrafficPolicy": "Local",
+        "pickerConfig": "kind: EndpointPickerConfig\n",
     }
     assert parameters(data, "infra/gw") == Parameters(
         replicas=3,
@@ -23,6 +25,8 @@ def test_every_parameter_is_read() -> None:
         service_type="ClusterIP",
         resources={"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
         picker_body_mode="Streamed",
+        external_traffic_policy="Local",
+        picker_config="kind: EndpointPickerConfig\n",
     )
 
 
@@ -40,6 +44,8 @@ def test_an_empty_map_says_nothing() -> None:
         ({"image": "a b"}, "not the name of an image"),
         ({"serviceType": "clusterip"}, 'did you mean "ClusterIP"?'),
         ({"pickerBodyMode": "Buffered"}, "is not known"),
+        ({"externalTrafficPolicy": "local"}, 'did you mean "Local"?'),
+        ({"pickerConfig": "x" * 100_000}, "more than the limit"),
         ({"resources": "cpu: 1"}, "must be a mapping with requests and limits"),
         ({"resources": "[1"}, "resources"),
         ({"resources": "requests: 1"}, "must be a mapping like"),
@@ -52,6 +58,19 @@ def test_what_is_wrong_is_named(data: dict[str, str], words: str) -> None:
     assert isinstance(found, Malformed)
     assert "infra/gw" in found.message
     assert words in found.message
+
+
+def test_a_pickers_configuration_is_checked_by_who_knows_plugins() -> None:
+    seen = []
+
+    def check(where: str, text: str) -> str:
+        seen.append((where, text))
+        return "pickerConfig:1:1: no"
+
+    found = parameters({"pickerConfig": "kind: X"}, "infra/gw", check)
+    assert found == Malformed("ConfigMap infra/gw: pickerConfig:1:1: no")
+    assert seen == [("pickerConfig", "kind: X")]
+    assert parameters({"pickerConfig": " \n"}, "infra/gw", check) == Parameters()
 
 
 def test_a_gateway_overrides_its_class_key_by_key() -> None:

@@ -143,6 +143,40 @@ def test_attached_routes_are_counted_whether_or_not_a_listener_can_serve() -> No
     assert found.listeners[1].hosts == ()
 
 
+VALIDATION = {"validation": {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "ca"}]}}
+
+
+@pytest.mark.parametrize(
+    ("frontend", "open_ports"),
+    [
+        ({"default": {}}, [80, 443, 8443]),
+        ({"default": VALIDATION}, [80]),
+        ({"default": {}, "perPort": [{"port": 443, "tls": VALIDATION}]}, [80, 8443]),
+        ({"default": VALIDATION, "perPort": [{"port": 443, "tls": {}}]}, [80, 443]),
+    ],
+)
+def test_https_that_asks_for_client_certificates_is_not_served_to_everybody(
+    frontend: Object, open_ports: list[int]
+) -> None:
+    tls = {"certificateRefs": [{"name": "c"}]}
+    https = [listener(f"s{port}", port, "HTTPS", tls=tls) for port in (443, 8443)]
+    front = gateway(listener(), *https)
+    front["spec"]["tls"] = {"frontend": frontend}
+    found = public(front, tls_secret("c", *certificate("a")))
+    assert [each.checked.listener.port for each in found.serving] == open_ports
+    for each in found.listeners:
+        if each not in found.serving:
+            assert each.checked.not_accepted is not None
+            assert each.checked.not_accepted.reason == "UnsupportedValue"
+            assert "spec.tls.frontend" in each.checked.not_accepted.message
+
+
+def test_the_older_way_to_ask_for_client_certificates_is_refused_too() -> None:
+    tls = {"certificateRefs": [{"name": "c"}], "frontendValidation": VALIDATION["validation"]}
+    found = public(gateway(listener("s", 443, "HTTPS", tls=tls)), tls_secret("c", *certificate("a")))
+    assert not found.serving
+
+
 # Precedence
 
 

@@ -47,6 +47,17 @@ def test_parameters_of_class_and_gateway_are_found_where_they_are_named() -> Non
     assert class_parameters(found.classes["/ours"], found) == Parameters(replicas=5)
 
 
+def test_the_image_is_the_classes_business() -> None:
+    front = gateway(infrastructure={"parametersRef": REFERENCE})
+    ours = gateway_class(parametersRef={**REFERENCE, "namespace": "infra"})
+    found = of(ours, front, config_map({"image": "evil:1"}))
+    own = gateway_parameters(found.gateways["infra/front"], found)
+    assert isinstance(own, Malformed)
+    assert "infra/parameters" in own.message
+    assert "GatewayClass only" in own.message
+    assert class_parameters(found.classes["/ours"], found) == Parameters(image="evil:1")
+
+
 def test_parameters_that_cannot_be_had_say_why() -> None:
     front = gateway(infrastructure={"parametersRef": REFERENCE})
     lost = of(gateway_class(parametersRef=REFERENCE), front)

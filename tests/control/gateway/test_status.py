@@ -38,6 +38,7 @@ def test_a_gateway_is_programmed_once_requests_are_answered() -> None:
     assert told(gateway()) == {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
     assert told(gateway(), Observed())["Programmed"] == ("False", "AddressNotAssigned")
     assert told(gateway(), Observed(UP.addresses))["Programmed"] == ("False", "NoResources")
+    assert told(gateway(), Observed(UP.addresses, 1, taken="a Service"))["Programmed"] == ("False", "NoResources")
 
 
 def test_a_gateway_with_one_good_listener_is_accepted_and_says_that_others_are_not() -> None:

@@ -125,6 +125,16 @@ def test_a_pool_that_is_gone_is_gone_and_one_that_cannot_be_read_stays() -> None
     assert world.selections() == frozenset()
 
 
+def test_a_pool_that_cannot_be_read_and_never_was_in_effect_is_told_of() -> None:
+    world, _ = with_pool({"app": "llama"})
+    broken = pool_of_selector("default", "llama", {"app": "llama"}, [])
+    world.put(POOLS, ("default", "llama"), broken)
+    world.put(POOLS, ("default", "new"), {**broken, "metadata": {"namespace": "default", "name": "new"}})
+    assert world.unreadable() == {"default/new"}
+    world.choose([("default", "llama")])
+    assert not world.unreadable()
+
+
 def test_other_pools_and_their_policies_are_passed_over() -> None:
     world = World([("default", "llama")])
     for name in ("llama", "other"):

@@ -2,21 +2,28 @@
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiohttp import web
 
+from stellwerk.control.gateway.plan import Plan, plan
 from stellwerk.control.gateway.resources import (
     CLUSTER_ROLE_BINDINGS,
     CONFIG_MAPS,
     GATEWAY_CLASSES,
     GATEWAYS,
     HTTP_ROUTES,
+    MANAGED_BY,
     REFERENCE_GRANTS,
+    ROLE_BINDINGS,
     ROLES,
+    WORKLOAD,
 )
+from stellwerk.control.gateway.world import World
 from stellwerk.control.kube.resource import (
     DEPLOYMENTS,
     MODELS,
@@ -27,6 +34,7 @@ from stellwerk.control.kube.resource import (
     Object,
     Resource,
 )
+from stellwerk.edge.kube import controller as module
 from stellwerk.edge.kube.controller import Controller, Settings
 from stellwerk.edge.kube.lease import Election, LeasePace
 from stellwerk.edge.kube.status import StatusCounts
@@ -41,10 +49,14 @@ from tests.kit.controller_objects import (
     listener,
     reference_grant,
 )
+from tests.kit.gateway_objects import certificate, tls_secret
 from tests.kit.kube_api import KubeApi
 from tests.kit.loop import on_loop, until
 
 QUICK = Settings(settle_seconds=0.005, retry_seconds=0.02, retry_limit_seconds=0.1)
+PATIENT = Settings(settle_seconds=0.005, retry_seconds=0.4, retry_limit_seconds=0.6)
+"""So that it is still between two tries."""
+FRONT = ("infra", "front")
 NAME = ("infra", "front-ours")
 
 
@@ -233,6 +245,25 @@ async def test_parameters_are_read_from_the_config_map_that_is_named_and_followe
 
 
 @on_loop
+async def test_a_pickers_configuration_is_checked_told_of_and_given_to_the_pods() -> None:
+    reference = {"parametersRef": {"group": "", "kind": "ConfigMap", "name": "parameters"}}
+    objects = [(GATEWAY_CLASSES, gateway_class()), (GATEWAYS, gateway(infrastructure=reference))]
+    wrong = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n- {type: queue-scorre}\n"
+    async with controlled(*objects, (CONFIG_MAPS, config_map({"pickerConfig": wrong}))) as (api, _):
+        await until(lambda: api.condition(GATEWAYS, *FRONT, "Accepted") == "InvalidParameters")
+        (message,) = (
+            each["message"] for each in api.status(GATEWAYS, *FRONT)["conditions"] if each["type"] == "Accepted"
+        )
+        assert "ConfigMap infra/parameters: pickerConfig:4:" in message
+        assert 'did you mean "queue-scorer"' in message
+        right = wrong.replace("queue-scorre", "queue-scorer")
+        api.put(CONFIG_MAPS, config_map({"pickerConfig": right}))
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        (container,) = api.objects(DEPLOYMENTS)[NAME]["spec"]["template"]["spec"]["containers"]
+        assert container["args"][container["args"].index("--config-text") + 1] == right
+
+
+@on_loop
 async def test_only_secrets_that_listeners_name_are_asked_for() -> None:
     references = [{"name": "own"}, {"name": "far", "namespace": "certs"}]
     https = listener("https", 443, "HTTPS", tls={"certificateRefs": references})
@@ -243,13 +274,13 @@ async def test_only_secrets_that_listeners_name_are_asked_for() -> None:
         *((SECRETS, secret(name, place)) for name, place in (("own", "infra"), ("far", "certs"), ("other", "infra"))),
     ]
     async with controlled(*objects) as (api, controller):
-        await until(lambda: ("certs", "infra-front-ours-secrets") in api.objects(ROLES))
+        await until(lambda: ("certs", "infra.front-ours-secrets") in api.objects(ROLES))
         asked = [query for _, path, query in api.requests if path.endswith("/secrets")]
         assert asked
         assert all("fieldSelector=metadata.name" in query for query in asked)
         assert set(controller.copies.objects(SECRETS)) == {("infra", "own"), ("certs", "far")}
         api.remove(REFERENCE_GRANTS, "certs", "grant")
-        await until(lambda: ("certs", "infra-front-ours-secrets") not in api.objects(ROLES))
+        await until(lambda: ("certs", "infra.front-ours-secrets") not in api.objects(ROLES))
         assert set(controller.copies.objects(SECRETS)) == {("infra", "own")}
 
 
@@ -262,9 +293,18 @@ def secret(name: str, namespace: str) -> Object:
 async def test_a_gateway_that_goes_takes_its_objects_along_but_a_class_that_goes_does_not() -> None:
     async with controlled(*whole()) as (api, controller):
         await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await still(controller)
+        before = api.writes
         api.remove(GATEWAY_CLASSES, "", "ours")
         await still(controller)
-        assert NAME in api.objects(DEPLOYMENTS)
+        async with running(api) as second:
+            await until(lambda: second.counts.rounds and not list(second.unready()))
+            await still(second)
+        assert api.writes == before, "objects, accounts and statuses are as they were, also for a new leader"
+        api.put(GATEWAYS, gateway("late"))
+        await still(controller)
+        assert not api.status(GATEWAYS, "infra", "late"), "that one was never ours"
+        api.remove(GATEWAYS, "infra", "late")
         api.put(GATEWAY_CLASSES, gateway_class(controller="example.com/other"))
         await until(lambda: NAME not in api.objects(DEPLOYMENTS))
         api.put(GATEWAY_CLASSES, gateway_class())
@@ -273,6 +313,142 @@ async def test_a_gateway_that_goes_takes_its_objects_along_but_a_class_that_goes
         await until(lambda: NAME not in api.objects(DEPLOYMENTS))
         await until(lambda: api.status(HTTP_ROUTES, "apps", "route")["parents"] == [])
         await until(lambda: not next(iter(api.objects(CLUSTER_ROLE_BINDINGS).values()))["subjects"])
+
+
+@on_loop
+async def test_routes_are_told_on_while_a_class_is_gone() -> None:
+    async with controlled(*whole()) as (api, controller):
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await still(controller)
+        api.remove(GATEWAY_CLASSES, "", "ours")
+        api.put(HTTP_ROUTES, http_route("second"))
+        await until(lambda: api.condition(HTTP_ROUTES, "apps", "second", "Accepted") == "Accepted")
+
+
+@on_loop
+async def test_a_gateway_of_a_class_that_never_was_keeps_what_it_has() -> None:
+    async with controlled(*whole()) as (api, controller):
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await still(controller)
+        api.put(GATEWAYS, gateway(gatewayClassName="misspelt"))
+        await still(controller)
+        assert NAME in api.objects(DEPLOYMENTS)
+        assert [one["name"] for one in subjects(api)] == ["front-ours"], "its pods still read"
+
+
+def subjects(api: Server) -> list[Object]:
+    """Accounts that may read routing objects."""
+    (binding,) = api.objects(CLUSTER_ROLE_BINDINGS).values()
+    found: list[Object] = binding["subjects"]
+    return found
+
+
+def stranger(resource: Resource, **more: Any) -> tuple[Resource, Object]:
+    """Somebody else's object with the name of the Gateway's."""
+    return resource, {"metadata": {"name": NAME[1], "namespace": NAME[0], "uid": "theirs"}, "spec": {"a": 1}, **more}
+
+
+@pytest.mark.parametrize("resource", [r for r in WORKLOAD if r not in (ROLES, ROLE_BINDINGS)], ids=str)
+@on_loop
+async def test_what_somebody_else_has_under_our_name_is_left_alone_and_the_status_says_so(resource: Resource) -> None:
+    theirs = stranger(resource)
+    async with controlled(theirs, *whole(), settings=PATIENT) as (api, controller):
+        await until(lambda: api.condition(GATEWAYS, "infra", "front", "Programmed") == "NoResources")
+        (message,) = (
+            one["message"] for one in api.status(GATEWAYS, *FRONT)["conditions"] if one["type"] == "Programmed"
+        )
+        assert f"{resource.kind} infra/front-ours" in message
+        await still(controller)
+        assert api.objects(resource)[NAME]["spec"] == theirs[1]["spec"]
+        assert all(NAME not in api.objects(each) for each in WORKLOAD if each != resource), "nothing is made by halves"
+        assert not subjects(api), "an account of somebody else reads nothing"
+        api.remove(resource, *NAME)
+        await until(lambda: all(NAME in api.objects(each) for each in (DEPLOYMENTS, SERVICES)))
+        await until(lambda: api.condition(GATEWAYS, *FRONT, "Programmed") == "AddressNotAssigned")
+
+
+@on_loop
+async def test_a_gateway_that_goes_takes_nothing_of_somebody_else_along() -> None:
+    async with controlled(stranger(SERVICES), *whole(), settings=PATIENT) as (api, controller):
+        await until(lambda: api.condition(GATEWAYS, *FRONT, "Programmed") == "NoResources")
+        api.remove(GATEWAYS, *FRONT)
+        await still(controller)
+        assert NAME in api.objects(SERVICES)
+
+
+@on_loop
+async def test_pods_stay_when_a_name_is_taken_later_and_a_label_that_is_lost_is_put_back() -> None:
+    async with controlled(*whole(), settings=PATIENT) as (api, controller):
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await still(controller)
+        bare = api.objects(DEPLOYMENTS)[NAME]
+        api.put(DEPLOYMENTS, {**bare, "metadata": {**bare["metadata"], "labels": {}}})
+        await until(lambda: MANAGED_BY in api.objects(DEPLOYMENTS)[NAME]["metadata"]["labels"])
+        api.remove(SERVICES, *NAME)
+        api.put(*stranger(SERVICES))
+        await until(lambda: api.condition(GATEWAYS, *FRONT, "Programmed") == "NoResources")
+        await still(controller)
+        assert NAME in api.objects(DEPLOYMENTS)
+        assert subjects(api)
+
+
+@on_loop
+async def test_what_may_be_read_ends_with_its_grant_even_where_nothing_is_left_to_serve() -> None:
+    https = listener("https", 443, "HTTPS", tls={"certificateRefs": [{"name": "far", "namespace": "certs"}]})
+    objects = [
+        (GATEWAY_CLASSES, gateway_class()),
+        (GATEWAYS, gateway(listeners=[https])),
+        (REFERENCE_GRANTS, reference_grant("Gateway", "Secret", "certs", "infra")),
+        (SECRETS, usable_secret("far", "certs")),
+    ]
+    async with controlled(*objects) as (api, _):
+        await until(lambda: ("certs", "infra.front-ours-secrets") in api.objects(ROLES))
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        api.remove(REFERENCE_GRANTS, "certs", "grant")
+        await until(lambda: not api.objects(ROLES) and not api.objects(ROLE_BINDINGS))
+        assert NAME in api.objects(DEPLOYMENTS)
+
+
+def usable_secret(name: str, namespace: str) -> Object:
+    """With a certificate and its key."""
+    return tls_secret(name, *certificate("a.example.com"), namespace=namespace)
+
+
+@on_loop
+async def test_a_plan_is_made_beside_the_loop_which_has_leases_and_probes_to_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With thousands of hostnames it takes seconds."""
+    threads = set()
+
+    def noted(world: World, name: str) -> Plan:
+        threads.add(threading.current_thread())
+        return plan(world, name)
+
+    monkeypatch.setattr(module, "plan", noted)
+    async with controlled(*whole()) as (api, _):
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+@on_loop
+async def test_a_secret_of_which_nothing_is_heard_holds_up_nobody_for_long() -> None:
+    https = listener("https", 443, "HTTPS", tls={"certificateRefs": [{"name": "slow"}]})
+    settings = Settings(settle_seconds=0.005, held_seconds=0.5)
+    async with controlled(*whole(), settings=settings) as (api, controller):
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        api.lies.silent.add("secrets")
+        api.put(GATEWAYS, gateway("slow", listeners=[listener(), https]))
+        api.put(HTTP_ROUTES, http_route("second"))
+        await until(lambda: api.condition(HTTP_ROUTES, "apps", "second", "Accepted") == "Accepted")
+        assert api.condition(GATEWAYS, "infra", "slow", "Accepted") == "ListenersNotValid"
+        controller._awaiting.held_seconds = 1000.0
+        api.put(HTTP_ROUTES, http_route("third"))
+        await until(lambda: api.condition(HTTP_ROUTES, "apps", "third", "Accepted") == "Accepted")
+        api.put(SECRETS, usable_secret("slow", "infra"))
+        api.lies.silent.clear()
+        await until(lambda: api.condition(GATEWAYS, "infra", "slow", "Accepted") == "Accepted")
 
 
 @on_loop
@@ -333,6 +509,11 @@ async def test_a_controller_of_one_namespace_asks_for_nothing_elsewhere() -> Non
     settings = Settings(namespaces=("infra",), settle_seconds=0.005)
     async with controlled(*whole(), settings=settings) as (api, controller):
         await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await still(controller)
+        before = api.writes
+        api.put(NAMESPACES, {"metadata": {"name": "infra", "labels": {"a": "b"}}})
+        await still(controller)
+        assert api.writes == before
         paths = {path for method, path, _ in api.requests if method == "GET"}
         wide = {path for path in paths if "/namespaces/" not in path}
         assert wide <= {
@@ -342,12 +523,15 @@ async def test_a_controller_of_one_namespace_asks_for_nothing_elsewhere() -> Non
         }
         await still(controller)
         assert not api.status(HTTP_ROUTES, "apps", "route")
+        (container,) = api.objects(DEPLOYMENTS)[NAME]["spec"]["template"]["spec"]["containers"]
+        arguments = container["args"]
+        assert arguments[arguments.index("--namespace") + 1] == "infra", "where its pods have rights"
+        assert arguments[arguments.index("--controller-name") + 1] == settings.controller
 
 
 @on_loop
 async def test_what_cannot_be_written_is_told_of_tried_now_and_then_and_holds_up_nobody() -> None:
-    patient = Settings(settle_seconds=0.005, retry_seconds=0.3, retry_limit_seconds=0.6)
-    async with controlled(*whole()[:1], settings=patient) as (api, controller):
+    async with controlled(*whole()[:1], settings=PATIENT) as (api, controller):
         api.refused = "/deployments/"
         for resource, value in whole()[1:]:
             api.put(resource, value)
