@@ -3,9 +3,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stellwerk.blueprint import Source, build, draft, received
+from deploy.generate import HERE
+from stellwerk.blueprint import Source, build, draft, picker_problems, received
 from tests.control.objects_table import BAD, GOOD
 from tests.kit.documents import pool, server
+from tests.kit.manifests import documents
 
 
 def source(text: str, name: str = "f.yaml") -> Source:
@@ -53,3 +55,12 @@ def test_any_mixture_of_files_is_read(cases: list[object]) -> None:
     texts = [case.text for case in cases]  # type: ignore[attr-defined]
     drawn = draft([source(text, f"{index}.yaml") for index, text in enumerate(texts)])
     build(drawn, {})
+
+
+def test_a_pickers_configuration_among_parameters_is_located() -> None:
+    text = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins: [{type: queue-scorre}]\n"
+    (problem,) = picker_problems("pickerConfig", text)
+    assert str(problem).startswith("pickerConfig:3:")
+    assert not picker_problems("pickerConfig", text.replace("queue-scorre", "queue-scorer"))
+    (shipped,) = documents(HERE / "examples" / "lora" / "picker.yaml")
+    assert not picker_problems("pickerConfig", shipped["data"]["pickerConfig"])
