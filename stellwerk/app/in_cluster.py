@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -90,12 +90,15 @@ class InCluster:
         """Why another replica should get the requests."""
         if self.pool not in self._kube.current.catalog.pools:
             yield f"the cluster has no InferencePool {self.pool}"
-        if self._election is not None and not self._election.is_leader:
+        if self._election is not None and not self._election.led_last:
             yield f"standing by: {self._election.holder or 'nobody'} leads"
 
-    def remarks(self) -> Iterable[str]:
-        """What is wrong with the configuration of the picker."""
-        return map(str, self._settings.status.problems)
+    def remarks(self) -> Iterator[str]:
+        """What is wrong with the configuration of the picker, and with its lease."""
+        yield from map(str, self._settings.status.problems)
+        if self._election is not None and self._election.error:
+            serves = self._election.led_last and not self._election.is_leader
+            yield f"lease: {self._election.error}" + (" (serving on, as the last that led)" if serves else "")
 
     def families(self) -> Iterator[Family]:
         """Of the watches, and of the election."""
@@ -106,7 +109,7 @@ class InCluster:
     async def take_part(self) -> None:
         """In the election, until cancelled; then the lease is given back."""
         assert self._election is not None
-        await self._election.run(lambda leads: self._changed())
+        await self._election.run(lambda: self._changed())
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 from stellwerk.edge.grpc.tls import self_signed_pem
+from stellwerk.edge.kube.lease import DEFAULT_PACE
 from tests.cluster.api import ApiError
 from tests.kit.api_server import ApiServer
 from tests.kit.ext_proc_client import Pick, channel, health, pick
@@ -403,3 +404,32 @@ def test_it_picks_on_while_the_api_server_is_away_and_catches_up(api_server: Api
             world.pool(sim.ports[1])
             wait_until("the new ports", lambda: picker.addresses() == {other}, 10)
             assert picker.pick().endpoints == [other]
+
+
+def test_the_last_leader_serves_on_while_the_api_server_is_away_for_longer_than_its_lease(
+    api_server: ApiServer, world: World
+) -> None:
+    with simulated_servers(2) as sim:
+        world.pool(*sim.ports)
+        world.pod("a", "127.0.0.1")
+        one, other = (f"127.0.0.1:{port}" for port in sim.ports)
+        with two_replicas(api_server, world) as (leader, standby):
+            wait_until("both", lambda: leader.addresses() == {one, other})
+            api_server.stop()
+            try:
+                ends = time.monotonic() + DEFAULT_PACE.lease_seconds + 5.0
+                while time.monotonic() < ends:
+                    assert (leader.health(), leader.health(EXT_PROC)) == ("SERVING", "SERVING")
+                    assert leader.pick().status == 200
+                    time.sleep(0.1)
+                page = call(f"http://127.0.0.1:{leader.metrics_port}/readyz")
+                assert page.status == 200
+                assert "serving on, as the last that led" in json.dumps(page.json()["remarks"])
+                assert standby.health() == "NOT_SERVING"
+                assert "standing by: " in call(f"http://127.0.0.1:{standby.metrics_port}/readyz").body.decode()
+            finally:
+                api_server.start()
+            world.pool(sim.ports[1])
+            pickers = (leader, standby)
+            wait_until("one to serve", lambda: sum(picker.health() == "SERVING" for picker in pickers) == 1, 20)
+            wait_until("the new ports", lambda: leader.addresses() == standby.addresses() == {other}, 10)

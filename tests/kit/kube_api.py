@@ -31,6 +31,8 @@ class Lies:
     """Every answer is this error."""
     watch_status: int = 0
     """Every watch is answered by this error."""
+    write_status: int = 0
+    """Every write is answered by this error."""
     list_lag: int = 0
     """Lists are as of so many revisions ago."""
     hangs: bool = False
@@ -153,8 +155,8 @@ class KubeApi:
             await asyncio.sleep(0.01)
         if self.wanted_token and request.headers.get("Authorization") != f"Bearer {self.wanted_token}":
             return _status(401, "Unauthorized")
-        if lies.status:
-            return _status(lies.status)
+        if lies.status or (lies.write_status and request.method != "GET"):
+            return _status(lies.status or lies.write_status)
         parts = request.path.strip("/").split("/")
         group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
         namespace = ""
