@@ -433,3 +433,30 @@ def test_the_last_leader_serves_on_while_the_api_server_is_away_for_longer_than_
             pickers = (leader, standby)
             wait_until("one to serve", lambda: sum(picker.health() == "SERVING" for picker in pickers) == 1, 20)
             wait_until("the new ports", lambda: leader.addresses() == standby.addresses() == {other}, 10)
+
+
+def test_an_api_server_that_stands_still_is_remarked_on_soon_and_stops_nothing(
+    api_server: ApiServer, world: World
+) -> None:
+    with simulated_servers(1) as sim:
+        world.pool(sim.ports[0])
+        world.pod("a", "127.0.0.1")
+        with epp(api_server, *of_pool(world)) as picker:
+            base = f"http://127.0.0.1:{picker.metrics_port}"
+
+            def ages() -> list[float]:
+                page = call(f"{base}/metrics").body.decode()
+                return [float(age) for age in re.findall(r"stellwerk_kube_age_seconds{.*} (.*)", page)]
+
+            def remarks() -> str:
+                return json.dumps(call(f"{base}/readyz").json()["remarks"])
+
+            wait_until("a first pick", lambda: picker.pick().status == 200)
+            assert max(ages()) == 0.0
+            with api_server.frozen():
+                wait_until("a remark", lambda: "API server: " in remarks(), 30)
+                assert min(ages()) > 4.0
+                assert picker.health() == "SERVING"
+                assert picker.pick().status == 200
+            wait_until("no remark", lambda: "API server: " not in remarks(), 30)
+            wait_until("everything is as new", lambda: max(ages()) == 0.0)

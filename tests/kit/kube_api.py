@@ -17,6 +17,7 @@ from aiohttp import web
 from stellwerk.control.kube.resource import Resource
 from stellwerk.edge.kube.access import Access, Secret
 from stellwerk.edge.kube.client import DEFAULT_LIMITS, ClientLimits, KubeClient
+from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
 
 Object = dict[str, Any]
 Event = tuple[int, str, Object, Object | None]
@@ -70,9 +71,12 @@ class KubeApi:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def client(self, token: str | None = None, limits: ClientLimits = DEFAULT_LIMITS) -> KubeClient:
+    def client(
+        self, token: str | None = None, limits: ClientLimits = DEFAULT_LIMITS, pulse: PulsePace = DEFAULT_PULSE
+    ) -> KubeClient:
         """A client of this server."""
-        return KubeClient(Access(self.url, token=Secret(data=token.encode()) if token else None), limits)
+        secret = Secret(data=token.encode()) if token else None
+        return KubeClient(Access(self.url, token=secret), limits, pulse=pulse)
 
     async def start(self) -> None:
         """Listen; on the same port again after a `stop`."""
@@ -157,6 +161,8 @@ class KubeApi:
             return _status(401, "Unauthorized")
         if lies.status or (lies.write_status and request.method != "GET"):
             return _status(lies.status or lies.write_status)
+        if request.path == "/readyz":
+            return web.Response(text="ok")
         parts = request.path.strip("/").split("/")
         group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
         namespace = ""

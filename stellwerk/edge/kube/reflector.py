@@ -130,10 +130,10 @@ class Reflector:
 
     @property
     def age_seconds(self) -> float:
-        """How old the copy may be: 0 while a watch is open, else the time since the server was last heard; infinite
-        before that."""
+        """How old the copy may be: 0 while a watch is open and the server answers, else the time since it last did;
+        infinite before that."""
         if self._is_watching:
-            return 0.0
+            return self._client.pulse.silent_seconds
         age = time.monotonic() - self._heard_at
         is_as_told = not self.is_installed and age <= 1.5 * self._pace.look_again_seconds
         return 0.0 if is_as_told else age
@@ -234,8 +234,8 @@ class Reflector:
         finally:
             now = time.monotonic()
             if self._is_watching:
+                self._heard_at = now - self.age_seconds
                 self._is_watching = False
-                self._heard_at = now
             if now - began >= self._pace.steady_seconds:
                 self._failures, self._is_told = 0, False
         if now - began < self._pace.retry_seconds and not self._replica.is_doubtful:
@@ -277,8 +277,6 @@ class Reflector:
 
     def _after(self, error: ApiError, on_change: OnChange) -> float:
         """Learn from the failure; returns the pause before the next attempt, in seconds."""
-        if not error.is_unanswered:
-            self._heard_at = time.monotonic()
         if self._is_optional and error.status in (403, 404):
             return self._missing(error, on_change)
         self.counts.errors += 1
@@ -315,6 +313,7 @@ class Reflector:
                 log.info("%s: %s; counts as empty until that changes", self, error.reason)
             self.is_installed = False
             self.error = ""
+            self._heard_at = now
             self._tell(self._replica.relisted((), ""), on_change)
         elif self.synced:
             self._say(error)

@@ -21,6 +21,7 @@ from stellwerk.control.kube.resource import PODS, POLICY_RESOURCES, POOL_RESOURC
 from stellwerk.control.kube.world import Selection, World, pool_of_selector
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.following import Gathering, Status
+from stellwerk.edge.kube.pulse import Pulse
 from stellwerk.edge.kube.reflector import DEFAULT_PACE, OnChange, Reflector, ReflectorPace
 from stellwerk.model.picker_config import PickerConfig
 
@@ -78,14 +79,14 @@ class KubeSource:
         picker: PickerConfig = PickerConfig(),  # noqa: B008 - frozen
         pace: SourcePace = DEFAULT_SOURCE_PACE,
     ) -> None:
-        self.status = Status(self.reflectors)
+        self.status = Status(self.reflectors, client.pulse)
         self.current = Blueprint(build(Draft(), {}).catalog, picker)
         self._client, self._scope, self._pace, self._picker = client, scope, pace, picker
         self._world = World(scope.pools)
         self._kinds = {resource: self._reflector(resource) for resource in (*scope.pool_resources, *POLICY_RESOURCES)}
         self._pods: dict[Selection, Reflector] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: dict[Reflector, asyncio.Task[None]] = {}
+        self._tasks: dict[Reflector | Pulse, asyncio.Task[None]] = {}
         self._known: frozenset[Selection] = frozenset()
         """Pods that were listed when the current Blueprint was built."""
         self._gathering = Gathering(pace.share)
@@ -147,6 +148,7 @@ class KubeSource:
 
     def _start(self, group: asyncio.TaskGroup) -> None:
         self._group = group
+        self._tasks[self._client.pulse] = group.create_task(self._client.pulse.run(), name="pulse")
         for resource, reflector in self._kinds.items():
             self._follow(reflector, partial(self._kind_changed, resource, reflector))
         for selection, reflector in self._pods.items():

@@ -10,6 +10,7 @@ from stellwerk.blueprint import Blueprint
 from stellwerk.control.kube.resource import MODELS, OBJECTIVES, OLD_OBJECTIVES, OLD_POOLS, PODS, POOLS, Resource
 from stellwerk.control.kube.world import pool_of_selector
 from stellwerk.edge.kube.metrics import families
+from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
 from stellwerk.edge.kube.reflector import ReflectorPace
 from stellwerk.edge.kube.source import KubeSource, Scope, SourcePace
 from stellwerk.model.picker_config import PickerConfig
@@ -57,9 +58,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(api: KubeApi, scope: Scope = LLAMA, pace: SourcePace = PACE) -> AsyncIterator[Running]:
+async def running(
+    api: KubeApi, scope: Scope = LLAMA, pace: SourcePace = PACE, pulse: PulsePace = DEFAULT_PULSE
+) -> AsyncIterator[Running]:
     """A source that is loaded and runs."""
-    client = api.client()
+    client = api.client(pulse=pulse)
     it = Running(KubeSource(client, scope, pace=pace))
     await it.source.load()
     task = asyncio.create_task(it.source.run(it.apply))
@@ -247,6 +250,24 @@ async def test_while_the_server_is_away_traffic_goes_on_and_the_return_is_notice
             await until(lambda: it.source.status.age_seconds == 0.0)
             assert time.monotonic() - began < 10
             assert it.source.status.problems == ()
+
+
+@on_loop
+async def test_a_server_that_stands_still_is_told_and_changes_nothing() -> None:
+    async with kube_api() as api:
+        api.put(POOLS, pool())
+        api.put(PODS, pod("a", "10.0.0.1"))
+        async with running(api, pulse=PulsePace(quiet_seconds=0.1, answer_seconds=0.1)) as it:
+            await until(lambda: it.source.status.age_seconds == 0.0)
+            assert not it.source.status.problems
+            api.lies.hangs = True
+            await until(lambda: it.source.status.age_seconds > 0.5)
+            (problem,) = it.source.status.problems
+            assert "API server: no answer within 0.1 s" in str(problem)
+            assert it.keys() == ["default/a:8000"]
+            api.lies.hangs = False
+            await until(lambda: it.source.status.problems == ())
+            assert it.source.status.age_seconds == 0.0
 
 
 @on_loop
