@@ -38,6 +38,10 @@ class Lies:
     """Lists are as of so many revisions ago."""
     hangs: bool = False
     """No answer comes."""
+    watch_hangs: bool = False
+    """A watch gets no head."""
+    spoils_lists: bool = False
+    """What a list holds are no objects."""
     garble: Callable[[list[Event]], list[Event]] | None = None
     """What becomes of the events that a watch is about to send."""
     missing: set[str] = field(default_factory=set)
@@ -199,6 +203,8 @@ class KubeApi:
         if start + limit < len(found):
             metadata["continue"] = f"{now}:{start + limit}"
         items = [{name: part for name, part in value.items() if name not in ("apiVersion", "kind")} for value in page]
+        if self.lies.spoils_lists:
+            items = [{}]
         return web.json_response({"kind": "List", "metadata": metadata, "items": items})
 
     def _as_of(self, kind: str, revision: int) -> list[Object]:
@@ -214,6 +220,8 @@ class KubeApi:
         return [state[key] for key in sorted(state)]
 
     async def _watch(self, request: web.Request, kind: str, namespace: str) -> web.StreamResponse:
+        while self.lies.watch_hangs:  # noqa: ASYNC110 - a test sets it back
+            await asyncio.sleep(0.01)
         if self.lies.watch_status:
             return _status(self.lies.watch_status)
         at = int(request.query.get("resourceVersion") or self.revision)
