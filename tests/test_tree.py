@@ -44,6 +44,7 @@ TESTED_IN = {
     "schedule/explain.py": "test_engine.py",
     "schedule/load.py": "test_engine.py",
     "schedule/plugin.py": "schedule/test_registry.py",
+    "schedule/types.py": "schedule/test_registry.py",
     "sim": "sim/test_server.py",
     "telemetry/rows.py": "telemetry/test_meters.py",
     "telemetry/survey.py": "test_engine.py",

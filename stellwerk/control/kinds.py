@@ -25,6 +25,7 @@ from stellwerk.control.fields import (
     Weight,
 )
 from stellwerk.model.catalog import FailureMode
+from stellwerk.model.engines import Engine
 
 MAX_REWRITE_RULES = 1024
 MAX_REWRITE_TARGETS = 100
@@ -207,22 +208,12 @@ class InferenceModelRewrite(ReadObject, frozen=True, rename="camel", forbid_unkn
     spec: RewriteSpec
 
 
-class Engine(Enum):
-    """Whose metrics a model server speaks."""
-
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    TRTLLM_SERVE = "trtllm-serve"
-    TRITON_TENSORRT_LLM = "triton-tensorrt-llm"
-    TRITON = "triton"
-
-
 class ServerSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """`spec` of ModelServer. Without ports those of the pool hold."""
+    """`spec` of ModelServer. Without ports those of the pool hold, without an engine that of its labels."""
 
     address: Annotated[str, Meta(min_length=1, max_length=253)]
     ports: Annotated[tuple[PortNumber, ...], Meta(min_length=1, max_length=8)] | None = None
-    engine: Engine = Engine.VLLM
+    engine: Engine | None = None
 
 
 class ModelServer(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):

@@ -28,6 +28,7 @@ from stellwerk.control.membership import Addresses, members
 from stellwerk.control.remark import Condition, ObjectStatus, Remark, accepted, pending, refused, seniority, status_of
 from stellwerk.model.catalog import Catalog, FailureMode, Pool, PublicModel, Split, Target
 from stellwerk.model.endpoint import Endpoint
+from stellwerk.model.engines import DEFAULT_ENGINES, EngineRule
 
 DEFAULT_POOL = "stellwerk.dev/default-pool"
 RESTORE_STREAMED_MODEL = "stellwerk.dev/restore-streamed-model"
@@ -46,10 +47,13 @@ class Reconciled(Struct, frozen=True):
     remarks: tuple[Remark, ...] = ()
 
 
-def reconcile(items: Iterable[Item], addresses: Addresses, generation: int = 0) -> Reconciled:
-    """The catalog of `items`. Of objects that contradict each other the oldest holds (`remark.seniority`); of two
-    groups or versions with an object of one name, the newer group or version."""
-    return _Reconciliation(sorted(items, key=seniority), addresses).result(generation)
+def reconcile(
+    items: Iterable[Item], addresses: Addresses, generation: int = 0, engines: EngineRule = DEFAULT_ENGINES
+) -> Reconciled:
+    """The catalog of `items`; `engines` is for servers that do not name theirs. Of objects that contradict each other
+    the oldest holds (`remark.seniority`); of two groups or versions with an object of one name, the newer group or
+    version."""
+    return _Reconciliation(sorted(items, key=seniority), addresses, engines).result(generation)
 
 
 def names_to_resolve(items: Iterable[Item]) -> frozenset[str]:
@@ -61,8 +65,8 @@ def names_to_resolve(items: Iterable[Item]) -> frozenset[str]:
 class _Reconciliation:
     """One run over the sorted items; collects statuses and remarks on the way."""
 
-    def __init__(self, items: list[Item], addresses: Addresses) -> None:
-        self._items, self._addresses = items, addresses
+    def __init__(self, items: list[Item], addresses: Addresses, engines: EngineRule) -> None:
+        self._items, self._addresses, self._engines = items, addresses, engines
         self._statuses: list[ObjectStatus] = []
         self._remarks: list[Remark] = []
 
@@ -118,7 +122,7 @@ class _Reconciliation:
 
     def _endpoints(self, pools: list[tuple[Item, AnyPool]]) -> dict[str, tuple[Endpoint, ...]]:
         servers = self._of(ModelServer)
-        found = {pool.full_name: members(item, pool, servers, self._addresses) for item, pool in pools}
+        found = {pool.full_name: members(item, pool, servers, self._addresses, self._engines) for item, pool in pools}
         users: dict[str, list[str]] = {}
         for name in sorted(found):
             self._remarks.extend(found[name].remarks)

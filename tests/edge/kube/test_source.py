@@ -13,7 +13,7 @@ from stellwerk.edge.kube.metrics import families
 from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
 from stellwerk.edge.kube.reflector import ReflectorPace
 from stellwerk.edge.kube.source import KubeSource, Scope, SourcePace
-from stellwerk.model.picker_config import PickerConfig
+from stellwerk.model.picker_config import PickerConfig, PluginSpec
 from stellwerk.telemetry.render import text
 from tests.kit.kube_api import KubeApi, kube_api, pod
 from tests.kit.loop import on_loop, until
@@ -227,6 +227,23 @@ async def test_a_configuration_of_the_picker_goes_along() -> None:
             it.source.use(other)
             await until(lambda: it.source.current.picker == other)
             assert it.applied[-1][1].picker == other
+
+
+@on_loop
+async def test_pods_without_an_engine_run_that_of_the_configuration() -> None:
+    async with kube_api() as api:
+        api.put(POOLS, pool())
+        api.put(PODS, pod("a", "10.0.0.1"))
+        api.put(PODS, pod("b", "10.0.0.2", {"app": "llama", "llm-d.ai/engine-type": "triton"}))
+        async with running(api) as it:
+
+            def engines() -> list[str]:
+                return [one.engine for one in it.source.current.catalog.pools["default/llama"].endpoints]
+
+            assert engines() == ["vllm", "triton"]
+            extractor = PluginSpec("e", "core-metrics-extractor", {"defaultEngine": "sglang"})
+            it.source.use(PickerConfig(plugins=(extractor,)))
+            await until(lambda: engines() == ["sglang", "triton"])
 
 
 @on_loop
