@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from stellwerk.control.address import literal
 from stellwerk.control.fields import LEGACY_GROUP, POOL_REF_GROUPS, ReadObject
-from stellwerk.control.finding import advice
+from stellwerk.control.finding import Path, advice
 from stellwerk.control.intake import Item
 from stellwerk.control.kinds import (
     Criticality,
@@ -176,8 +176,11 @@ class _Reconciliation:
                 self._remark(item, ("spec", "modelName"), message)
                 self._conclude(item, refused("ModelNameInUse", message))
                 continue
-            weighted = [(target.name, target.weight) for target in model.spec.target_models] or [(name, None)]
-            models[name] = PublicModel(name, pool, _split(weighted, model), PRIORITIES[model.spec.criticality])
+            split = self._split_of_model(item, model)
+            if split is None:
+                self._conclude(item, pending("nothing can be asked for by this name, or drawn for it"))
+                continue
+            models[name] = PublicModel(name, pool, split, PRIORITIES[model.spec.criticality])
             self._conclude(item, accepted())
         return dict(sorted(models.items()))
 
@@ -190,7 +193,10 @@ class _Reconciliation:
             if pool is None:
                 continue
             for index, rule in enumerate(rewrite.spec.rules):
-                split = _split([(target.model_rewrite, target.weight) for target in rule.targets], rewrite)
+                weighted = [(target.model_rewrite, target.weight) for target in rule.targets]
+                split = self._split(item, ("spec", "rules", index), "targets", weighted)
+                if split is None:
+                    continue
                 matched = [match.model.value for match in rule.matches]
                 table = exact.setdefault(pool, {})
                 holders = [table.setdefault(name, split) for name in matched] or [generic.setdefault(pool, split)]
@@ -199,6 +205,32 @@ class _Reconciliation:
                     self._remark(item, ("spec", "rules", index), text)
             self._conclude(item, accepted())
         return exact, generic
+
+    def _split_of_model(self, item: Item, model: InferenceModel) -> Split | None:
+        """Without targets the name itself."""
+        name, targets = model.spec.model_name, model.spec.target_models
+        if not name:
+            self._remark(item, ("spec", "modelName"), "is empty, and has no effect: no request can ask for it")
+            return None
+        weighted = [(target.name, target.weight) for target in targets] or [(name, None)]
+        return self._split(item, ("spec",), "targetModels", weighted)
+
+    def _split(self, item: Item, path: Path, field: str, weighted: list[tuple[str, int | None]]) -> Split | None:
+        """The choice among the targets at `path` and `field`; None: there is nothing to choose, which has no effect. As
+        upstream, targets without a weight count the same, unless others have one: then they are never drawn."""
+        has_weights = any(weight is not None for _, weight in weighted)
+        targets: list[Target] = []
+        for index, (model, weight) in enumerate(weighted):
+            if not model:
+                self._remark(item, (*path, field, index), "is never drawn: it names no model")
+            elif has_weights and weight is None:
+                self._remark(item, (*path, field, index), "is never drawn: it has no weight, and others have one")
+            else:
+                targets.append(Target(model, 1 if weight is None else weight))
+        if not targets:
+            self._remark(item, path, f"has no effect: none of its {field} can be drawn")
+            return None
+        return Split.of(tuple(targets), f"{item.object.kind} {item.object.full_name}")
 
     def _objectives(self, names: frozenset[str]) -> dict[str, dict[str, int]]:
         priorities: dict[str, dict[str, int]] = {}
@@ -229,9 +261,3 @@ class _Reconciliation:
 def _failure_mode(pool: AnyPool) -> FailureMode:
     reference = pool.spec.endpoint_picker_ref if isinstance(pool, InferencePool) else pool.spec.extension_ref
     return reference.failure_mode if reference is not None else FailureMode.CLOSE
-
-
-def _split(weighted: list[tuple[str, int | None]], source: ReadObject) -> Split:
-    """Weights as given; where none are, equal ones."""
-    targets = tuple(Target(model, 1 if weight is None else weight) for model, weight in weighted)
-    return Split.of(targets, f"{source.kind} {source.full_name}")

@@ -311,7 +311,7 @@ async def test_loading_waits_for_a_server_that_comes_later() -> None:
 async def test_a_bad_object_is_told_and_leaves_the_rest_alone() -> None:
     async with kube_api() as api:
         api.put(POOLS, pool())
-        api.put(MODELS, policy(MODELS, "bad", {"modelName": ""}))
+        api.put(MODELS, policy(MODELS, "bad", {"modelName": "a" * 257}))
         api.put(MODELS, policy(MODELS, "good", {"modelName": "chat"}))
         async with running(api) as it:
             assert list(it.source.current.catalog.models) == ["chat"]
