@@ -124,8 +124,8 @@ async def in_cluster(config: Config) -> AsyncIterator[InCluster]:
 
 
 def _scope(cluster: Cluster, namespace: str, name: str) -> Scope:
-    if cluster.labels:
-        return Scope.of_selector(namespace, name, dict(cluster.labels), cluster.ports)
+    if cluster.selector:
+        return Scope.of_selector(namespace, name, cluster.selector, cluster.ports)
     return Scope.of_pool(namespace, name, POOLS if cluster.pool_group == POOLS.group else OLD_POOLS)
 
 

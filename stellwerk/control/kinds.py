@@ -77,6 +77,13 @@ class InferencePool(ReadObject, frozen=True, rename="camel", forbid_unknown_fiel
     spec: PoolSpec
 
 
+class SelectedPool(InferencePool, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """A pool without an object, as flags describe it. An API server selects its servers by `expression`, which may say
+    more than an InferencePool can; here it has all servers there are."""
+
+    expression: str
+
+
 class ExtensionRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A picker in a cluster, named by an InferencePool v1alpha2."""
 

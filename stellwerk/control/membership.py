@@ -11,7 +11,7 @@ from msgspec import Struct
 from stellwerk.control.address import literal
 from stellwerk.control.finding import nearest
 from stellwerk.control.intake import Item
-from stellwerk.control.kinds import InferencePool, ModelServer, OldInferencePool, Pool
+from stellwerk.control.kinds import InferencePool, ModelServer, OldInferencePool, Pool, SelectedPool
 from stellwerk.control.remark import Remark
 from stellwerk.model.endpoint import Endpoint
 from stellwerk.model.engines import DEFAULT_ENGINES, EngineRule
@@ -63,7 +63,8 @@ def members(
     found: dict[str, Endpoint] = {}
     selected: list[str] = []
     for server_item, server in servers:
-        if server.metadata.namespace != pool.metadata.namespace or not _matches(wanted, server):
+        is_member = isinstance(pool, SelectedPool) or _matches(wanted, server)
+        if server.metadata.namespace != pool.metadata.namespace or not is_member:
             continue
         selected.append(server.full_name)
         is_lasting = server_item.origin.document is None and literal(server.spec.address) is not None
@@ -140,6 +141,8 @@ def _matches(wanted: Mapping[str, str], server: ModelServer) -> bool:
 
 def _why_none(pool: Pool, wanted: Mapping[str, str], servers: Iterable[tuple[Item, ModelServer]]) -> str:
     """The end of the remark on an empty pool: what is nearest to what it wants."""
+    if isinstance(pool, SelectedPool):
+        return f"no Pod that is ready matches {pool.expression}"
     if not wanted:
         return "its selector is empty"
     text = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))

@@ -101,8 +101,16 @@ class World:
             }
         )
 
-    def pod(self, name: str, address: str, is_ready: bool = True, annotations: dict[str, str] | None = None) -> None:
-        metadata: dict[str, Any] = {"name": name, "namespace": self.namespace, "labels": {"app": "llama"}}
+    def pod(
+        self,
+        name: str,
+        address: str,
+        is_ready: bool = True,
+        annotations: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        own = {"app": "llama", **(labels or {})}
+        metadata: dict[str, Any] = {"name": name, "namespace": self.namespace, "labels": own}
         spec = {"containers": [{"name": "main", "image": "vllm"}], "terminationGracePeriodSeconds": 0}
         document = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         if annotations:
@@ -190,6 +198,22 @@ def test_pods_are_served_without_a_pool(api_server: ApiServer, world: World) -> 
         flags = ("--endpoint-selector=app=llama", f"--endpoint-target-ports={sim.ports[0]}")
         with epp(api_server, *flags, f"--pool-namespace={world.namespace}") as picker:
             wait_until("the Pod", lambda: picker.pick().endpoints == [f"127.0.0.1:{sim.ports[0]}"])
+
+
+def test_the_api_server_evaluates_the_selector(api_server: ApiServer, world: World) -> None:
+    with simulated_servers(2) as sim:
+        for name, port, labels in (("a", sim.ports[0], {"tier": "hot"}), ("b", sim.ports[1], {"tier": "cold"})):
+            world.pod(name, "127.0.0.1", annotations={"llm-d.ai/active-ports": str(port)}, labels=labels)
+        ports = f"--endpoint-target-ports={sim.ports[0]},{sim.ports[1]}"
+        one, other = (f"127.0.0.1:{port}" for port in sim.ports)
+        for selector, expected in (
+            ("app in (llama,other),tier!=cold,!old", {one}),
+            ("app==llama,tier", {one, other}),
+            ("tier notin (hot)", {other}),
+        ):
+            flags = (f"--endpoint-selector={selector}", ports, f"--pool-namespace={world.namespace}")
+            with epp(api_server, *flags) as picker:
+                wait_until(f"the Pods of {selector}", lambda: picker.addresses() == expected)  # noqa: B023
 
 
 def test_an_old_pool_is_served_by_its_group(api_server: ApiServer, world: World) -> None:

@@ -7,14 +7,14 @@ server, a proxy in front of it or a lagging replica may misbehave.
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from aiohttp import web
 
-from stellwerk.control.kube.resource import Resource
+from stellwerk.control.kube.resource import POOLS, Resource
 from stellwerk.edge.kube.access import Access, Secret
 from stellwerk.edge.kube.client import DEFAULT_LIMITS, ClientLimits, KubeClient
 from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
@@ -373,6 +373,16 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+def pool(name: str, labels: dict[str, str], ports: Iterable[int] = (8000,)) -> Object:
+    """An InferencePool v1."""
+    return {
+        "apiVersion": POOLS.api_version,
+        "kind": POOLS.kind,
+        "metadata": {"namespace": "default", "name": name},
+        "spec": {"selector": {"matchLabels": labels}, "targetPorts": [{"number": port} for port in ports]},
+    }
 
 
 def pod(

@@ -8,7 +8,6 @@ from typing import Any
 
 from stellwerk.blueprint import Blueprint
 from stellwerk.control.kube.resource import MODELS, OBJECTIVES, OLD_OBJECTIVES, OLD_POOLS, PODS, POOLS, Resource
-from stellwerk.control.kube.world import pool_of_selector
 from stellwerk.edge.kube.metrics import families
 from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
 from stellwerk.edge.kube.reflector import ReflectorPace
@@ -16,6 +15,7 @@ from stellwerk.edge.kube.source import KubeSource, Scope, SourcePace
 from stellwerk.model.picker_config import PickerConfig, PluginSpec
 from stellwerk.telemetry.render import text
 from tests.kit.kube_api import KubeApi, kube_api, pod
+from tests.kit.kube_api import pool as kube_api_pool
 from tests.kit.loop import on_loop, until
 
 PACE = SourcePace(
@@ -33,7 +33,7 @@ LLAMA = Scope.of_pool("default", "llama")
 
 def pool(name: str = "llama", app: str = "llama", ports: tuple[int, ...] = (8000,)) -> dict[str, Any]:
     """An InferencePool v1."""
-    return pool_of_selector("default", name, {"app": app}, ports)
+    return kube_api_pool(name, {"app": app}, ports)
 
 
 def policy(resource: Resource, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ async def test_a_pool_of_the_old_group_is_found_by_itself() -> None:
 async def test_a_selector_stands_for_a_pool_where_there_are_none() -> None:
     async with kube_api() as api:
         api.put(PODS, pod("a"))
-        scope = Scope.of_selector("default", "mine", {"app": "llama"}, (8000, 8001))
+        scope = Scope.of_selector("default", "mine", "app=llama", (8000, 8001))
         async with running(api, scope) as it:
             assert it.keys("default/mine") == ["default/a:8000", "default/a:8001"]
             assert not any("inferencepools" in path for _, path, _ in api.requests)
