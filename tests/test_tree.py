@@ -33,6 +33,7 @@ TESTED_IN = {
     "control/statuses.py": "control/test_crds.py",
     "demo": "integration/test_demo.py",
     "edge/envoy.py": "integration/test_envoy_data_plane.py",
+    "edge/extproc/metrics.py": "edge/extproc/test_service.py",
     "edge/extproc/settings.py": "edge/extproc/test_service.py",
     "edge/grpc": "edge/grpc/test_connection.py",
     "edge/kube": "edge/kube/test_controller.py",
