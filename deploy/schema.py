@@ -9,6 +9,7 @@ from deploy import gateway, picker
 from deploy.value import Object
 from stellwerk.cli.controller import controller
 from stellwerk.cli.epp import POOL_GROUPS, epp
+from stellwerk.cli.main import environment_name
 from stellwerk.control.gateway.parameters import CHOICES, MAX_REPLICAS
 
 _TEXT: Object = {"type": "string", "minLength": 1}
@@ -87,7 +88,7 @@ def _process(command: click.Command, arguments: Sequence[object]) -> dict[str, O
     """Values of one Deployment that runs `command`. What stands in its `arguments` holds over any variable."""
     shown = (each for each in command.params if isinstance(each, click.Option) and not each.hidden)
     free = (each for each in shown if not any(name in arguments for name in each.opts))
-    variables = [f"STELLWERK_{command.name}_{each.name}".upper() for each in free]
+    variables = [environment_name(str(command.name), each) for each in free]
     level = next(each for each in command.params if each.name == "log_level").type
     assert isinstance(level, click.Choice)
     return {

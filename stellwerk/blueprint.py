@@ -99,7 +99,7 @@ def received(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> Draft:
 def build(drawn: Draft, addresses: Addresses, generation: int = 0) -> Blueprint:
     """The blueprint of a draft. `addresses` holds what is known of `drawn.names`; names without an address have no
     endpoints yet."""
-    whole = reconcile(drawn.items, addresses, generation)
+    whole = reconcile(drawn.items, addresses, generation, registry.engines(drawn.picker))
     remarks = [remark.item.origin.finding(remark.path, remark.message, is_key=True) for remark in whole.remarks]
     warnings = (*drawn.warnings, *sorted(remarks))
     return Blueprint(whole.catalog, drawn.picker, warnings, drawn.notes, whole.statuses)

@@ -91,8 +91,8 @@ class Cluster(Struct, frozen=True):
     """None: that of the Pod, or of the kubeconfig's context."""
     pool_name: str | None = None
     pool_group: str = "inference.networking.k8s.io"
-    labels: tuple[tuple[str, str], ...] = ()
-    """Without `pool_name`: what the Pods must have."""
+    selector: str = ""
+    """Without `pool_name`: which Pods, as a label selector."""
     ports: tuple[int, ...] = ()
     elects: bool = False
     """Whether one of several replicas serves, and the others stand by."""

@@ -5,7 +5,7 @@ to), reserve (the ledger). Everything is synchronous, so each call is atomic, an
 than the request: whoever asks must not assume that `Decided` is among what `receive(Ask)` returns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -54,8 +54,10 @@ from stellwerk.telemetry import health
 from stellwerk.telemetry.aftermath import learn
 from stellwerk.telemetry.decisions import Decisions
 from stellwerk.telemetry.health import HealthSettings
+from stellwerk.telemetry.inflight import inflight_families
 from stellwerk.telemetry.ledger import Entry, Ledger
 from stellwerk.telemetry.meters import Meters
+from stellwerk.telemetry.render import Family
 from stellwerk.telemetry.survey import survey
 
 NOTHING: tuple[Decided, ...] = ()
@@ -163,6 +165,10 @@ class Engine:
     def trace(self, request_id: str) -> Trace | None:
         """The newest decision about a request."""
         return self._decisions.find(request_id)
+
+    def families(self) -> Iterator[Family]:
+        """What is in flight, for the metrics page."""
+        return inflight_families(self._ledger.in_flight(), self._meters.tenant)
 
     # -- requests --------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,27 @@ def test_remarks_are_located_warnings() -> None:
     ]
 
 
+EXTRACTOR = """
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: core-metrics-extractor
+  parameters: {defaultEngine: sglang, engineLabelKey: runs}
+"""
+
+
+def test_the_picker_configuration_says_what_servers_run_that_do_not_say_it_themselves() -> None:
+    labelled = server("b", app="llama, runs: triton")
+    named = server("c", app="llama, runs: triton", more=", engine: vllm")
+    objects = "---\n".join((pool(), server("a"), labelled, named))
+    for picker, engines in (("", ["vllm", "vllm", "vllm"]), (EXTRACTOR, ["sglang", "triton", "vllm"])):
+        drawn = draft([source(objects), *([source(picker, "p.yaml")] if picker else [])])
+        assert drawn.problems == ()
+        (found,) = build(drawn, {}).catalog.pools.values()
+        assert [endpoint.engine for endpoint in found.endpoints] == engines
+
+
 def test_one_bad_object_of_an_api_server_leaves_out_only_itself() -> None:
     good = {
         "apiVersion": "stellwerk.dev/v1alpha1",

@@ -104,12 +104,15 @@ class InCluster:
         """Why another replica should get the requests."""
         if self.pool not in self._kube.current.catalog.pools:
             yield f"the cluster has no InferencePool {self.pool}"
-        if self._election is not None and not self._election.is_leader:
+        if self._election is not None and not self._election.led_last:
             yield f"standing by: {self._election.holder or 'nobody'} leads"
 
-    def remarks(self) -> Iterable[str]:
-        """What is wrong with the configuration of the picker."""
-        return map(str, self._settings.status.problems)
+    def remarks(self) -> Iterator[str]:
+        """What is wrong with the configuration of the picker, and with its lease."""
+        yield from map(str, self._settings.status.problems)
+        if self._election is not None and self._election.error:
+            serves = self._election.led_last and not self._election.is_leader
+            yield f"lease: {self._election.error}" + (" (serving on, as the last that led)" if serves else "")
 
     def families(self) -> Iterator[Family]:
         """Of the watches, and of the election."""
@@ -120,7 +123,7 @@ class InCluster:
     async def take_part(self) -> None:
         """In the election, until cancelled; then the lease is given back."""
         assert self._election is not None
-        await self._election.run(lambda leads: self._changed())
+        await self._election.run(lambda: self._changed())
 
 
 @asynccontextmanager
@@ -135,8 +138,8 @@ async def in_cluster(config: Config) -> AsyncIterator[InCluster]:
 
 
 def _scope(cluster: Cluster, namespace: str, name: str) -> Scope:
-    if cluster.labels:
-        return Scope.of_selector(namespace, name, dict(cluster.labels), cluster.ports)
+    if cluster.selector:
+        return Scope.of_selector(namespace, name, cluster.selector, cluster.ports)
     return Scope.of_pool(namespace, name, POOLS if cluster.pool_group == POOLS.group else OLD_POOLS)
 
 

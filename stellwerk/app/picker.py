@@ -242,7 +242,9 @@ class Picker:
             trace=self.engine.trace,
             unready=self.unready,
             metrics=MetricsPage(
-                self.meters, self.describe, [self.scraper.families, self.families, self.place.families]
+                self.meters,
+                self.describe,
+                [self.engine.families, self.scraper.families, self.families, self.place.families],
             ).pieces,
             remarks=self.remarks,
         )
@@ -270,7 +272,7 @@ class Picker:
         )
         yield gauge("stellwerk_config_stale", "1 while the last reading of the objects was refused.", status.is_stale)
         yield counter("stellwerk_extproc_streams_total", "ext_proc streams that began.", streams.conversations)
-        yield gauge("llm_d_epp_extproc_streams_inflight", "ext_proc streams that are open.", streams.open)
+        yield from extproc.families(streams)
         yield counter("stellwerk_extproc_failures_total", "Bugs caught at the door of a stream.", streams.failures)
         yield counter("stellwerk_extproc_out_of_order_total", "Messages out of order.", streams.out_of_order)
         yield gauge("stellwerk_extproc_buffered_bytes", "Bodies held by the picker.", streams.buffered_bytes)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from stellwerk.cli.go_flags import go_flags, log_options, switch
-from stellwerk.cli.options import Duration, Size, source_options, tuned, tuning_options
+from stellwerk.cli.go_flags import GoCommand, GoSize, go_flags, log_options, switch
+from stellwerk.cli.options import Duration, source_options, tuned, tuning_options
 from stellwerk.config import Address, Cluster, Config, Epp
 
 EPILOG = """\b
@@ -22,20 +22,23 @@ picker protocol prescribes, or BUFFERED. Flags of the Go picker without a counte
 
 POOL_GROUPS = ("inference.networking.k8s.io", "inference.networking.x-k8s.io")
 TLS_VERSIONS = {"VersionTLS12": "TLSv1.2", "VersionTLS13": "TLSv1.3"}
+DEFAULT_TLS_VERSION = "VersionTLS12"
 MAX_PORTS = 8
 
 
-class Labels(click.ParamType[tuple[tuple[str, str], ...]]):
-    """`app=llama,tier=gpu`."""
+class LabelSelector(click.ParamType[str]):
+    """`app=llama,tier in (a,b),!old`; empty: none."""
 
-    name = "labels"
+    name = "selector"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Pairs, sorted by name."""
-        pairs = [part.strip().replace("==", "=").split("=") for part in str(value).split(",")]
-        if any(len(pair) != 2 or not pair[0].strip() for pair in pairs):
-            self.fail(f'"{value}" is not a selector: write it like app=llama,tier=gpu', param, ctx)
-        return tuple(sorted((name.strip(), text.strip()) for name, text in pairs))
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As the API server takes it."""
+        from stellwerk.control.selector import checked_selector
+
+        try:
+            return checked_selector(str(value)) if value else ""
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
 
 
 class Ports(click.ParamType[tuple[int, ...]]):
@@ -44,25 +47,34 @@ class Ports(click.ParamType[tuple[int, ...]]):
     name = "ports"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """One to eight different ports."""
+        """In their order, with repetitions."""
         parts = [part.strip() for part in str(value).split(",")]
         if any(not re.fullmatch("[0-9]{1,5}", part) or not 1 <= int(part) <= 65535 for part in parts):
             self.fail(f'"{value}" is no list of ports: write it like 8000,8001', param, ctx)
-        ports = tuple(int(part) for part in parts)
-        if len(set(ports)) != len(ports) or len(ports) > MAX_PORTS:
-            self.fail(f'"{value}" has to be 1 to {MAX_PORTS} different ports', param, ctx)
-        return ports
+        return tuple(int(part) for part in parts)
 
 
-@click.command(epilog=EPILOG, context_settings={"show_default": True})
+class TlsVersion(click.Choice[str]):
+    """A name of Go's; empty: the default."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """One of `TLS_VERSIONS`."""
+        return super().convert(value or DEFAULT_TLS_VERSION, param, ctx)
+
+
+@click.command(cls=GoCommand, epilog=EPILOG, context_settings={"show_default": True})
 @source_options
 @click.option("--config-file", help="The Go picker's name for --config.", metavar="PICKER.yaml")
 @click.option("--config-text", help="An EndpointPickerConfig itself, instead of a file.", metavar="YAML")
 @click.option("--pool-name", help="The InferencePool to serve, of the cluster or of the files.")
 @click.option("--pool-namespace", envvar=["STELLWERK_EPP_POOL_NAMESPACE", "NAMESPACE"], help="Default: the Pod's.")
 @click.option("--pool-group", type=click.Choice(POOL_GROUPS), default=POOL_GROUPS[0], help="Its API group.")
-@click.option("--endpoint-selector", type=Labels(), metavar="LABELS", help="Pods to pick from, without a pool.")
-@click.option("--endpoint-target-ports", type=Ports(), metavar="PORTS", help="Their ports, up to 8.")
+@click.option(
+    "--endpoint-selector", type=LabelSelector(), metavar="SELECTOR", help="Pods to pick from, without a pool."
+)
+@click.option(
+    "--endpoint-target-ports", type=Ports(), multiple=True, metavar="PORTS", help="Their ports, up to 8 (repeatable)."
+)
 @click.option("--kubeconfig", metavar="FILE", help="Default: the Pod's service account, or $KUBECONFIG.")
 @switch("ha-enable-leader-election", False, "One replica serves, the others stand by.")
 @click.option("--pod-name", envvar=["STELLWERK_EPP_POD_NAME", "POD_NAME"], hidden=True)
@@ -75,8 +87,8 @@ class Ports(click.ParamType[tuple[int, ...]]):
 @switch("secure-serving", True, "TLS on the ext_proc port.")
 @click.option("--cert-path", metavar="DIR", help="Directory with tls.crt and tls.key; without it: self-signed.")
 @switch("enable-cert-reload", False, "Follow changes of the certificate.")
-@click.option("--tls-min-version", type=click.Choice(list(TLS_VERSIONS)), default="VersionTLS12")
-@click.option("--grpc-max-recv-msg-size", type=Size(), help="Largest message of the proxy.")
+@click.option("--tls-min-version", type=TlsVersion(list(TLS_VERSIONS)), default=DEFAULT_TLS_VERSION)
+@click.option("--grpc-max-recv-msg-size", type=GoSize(), help="Largest message of the proxy.")
 @click.option("--refresh-metrics-interval", type=Duration(), help="The Go picker's name for --scrape-busy-interval.")
 @click.option("--metrics-staleness-threshold", type=Duration(), help="Older readings of a server are not believed.")
 @switch("emit-endpoint-scores", False, "Scores in metadata.")
@@ -148,28 +160,31 @@ def _epp(options: dict[str, Any], bind: str, cluster: Cluster | None) -> Epp:
 
 def _cluster(options: dict[str, Any]) -> Cluster | None:
     """The cluster to take objects from; None: they come from files and flags. Raises UsageError."""
-    name, labels = options["pool_name"], options["endpoint_selector"]
+    name, selector = options["pool_name"], options["endpoint_selector"]
     if options["objects"] or options["servers"]:
         for flag in ("endpoint_selector", "endpoint_target_ports", "kubeconfig", "ha_enable_leader_election"):
             if options[flag]:
                 raise click.UsageError(f"--{flag.replace('_', '-')} is for a cluster, and -f and --server are without")
         return None
-    if not name and not labels:
+    if not name and not selector:
         raise click.UsageError(
             "nothing to pick from: name a pool of the cluster with --pool-name (or Pods with --endpoint-selector), "
             "objects with -f FILE_OR_DIRECTORY, or servers with --server"
         )
-    if name and labels:
+    if name and selector:
         raise click.UsageError("--pool-name and --endpoint-selector both say what to pick from: leave one out")
-    if labels and not options["endpoint_target_ports"]:
+    ports = tuple(dict.fromkeys(port for given in options["endpoint_target_ports"] for port in given))
+    if selector and not ports:
         raise click.UsageError("--endpoint-selector needs --endpoint-target-ports: no InferencePool names them")
+    if len(ports) > MAX_PORTS:
+        raise click.UsageError(f"--endpoint-target-ports names {len(ports)} different ports, and may name {MAX_PORTS}")
     return Cluster(
         kubeconfig=options["kubeconfig"],
         namespace=options["pool_namespace"],
         pool_name=name,
         pool_group=options["pool_group"],
-        labels=labels or (),
-        ports=options["endpoint_target_ports"] or () if labels else (),
+        selector=selector or "",
+        ports=ports if selector else (),
         elects=options["ha_enable_leader_election"],
         instance=options["pod_name"],
         guards_metrics=options["metrics_endpoint_auth"],

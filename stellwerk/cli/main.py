@@ -34,7 +34,8 @@ Pools, canaries and priorities from files, reloaded when they change:
 Everything at once, without a GPU:
   stellwerk demo
 
-Every option of a command can also be set as STELLWERK_<COMMAND>_<OPTION> in the environment."""
+Every option of a command can also be set as STELLWERK_<COMMAND>_<OPTION> in the environment; values of a repeatable one
+are separated by spaces."""
 
 
 class LazyGroup(click.Group):
@@ -52,12 +53,22 @@ class LazyGroup(click.Group):
         module, _, attribute = lazy.where.partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
+        for option in command.params:
+            if isinstance(option, click.Option) and option.envvar is None:
+                option.envvar = environment_name(cmd_name, option)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items()])
+
+
+def environment_name(command: str, option: click.Option) -> str:
+    """`STELLWERK_<COMMAND>_<OPTION>`, after the longest spelling of the option. Click by itself goes by the name that
+    the value has in the code."""
+    longest = max(option.opts, key=len)
+    return "_".join(["STELLWERK", command, *longest.lstrip("-").split("-")]).upper()
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

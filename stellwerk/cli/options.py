@@ -11,7 +11,7 @@ from stellwerk.exchange.limits import BodyLimits
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 SIZES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 
 
@@ -20,12 +20,15 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, *, may_be_zero: bool = False) -> None:
+        self._may_be_zero = may_be_zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds, > 0."""
+        """Seconds, > 0 unless it may be zero."""
         if isinstance(value, float | int):
             return float(value)
         text = str(value).strip()
-        parts = re.findall(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)", text)
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
         seconds: float
         if parts and "".join(number + unit for number, unit in parts) == text:
             seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
@@ -34,7 +37,7 @@ class Duration(click.ParamType[float]):
                 seconds = float(text)
             except ValueError:
                 self.fail(f'"{text}" is not a duration: write it like 500ms, 2s or 1m30s', param, ctx)
-        if not 0 < seconds < 1e9:
+        if not (0 < seconds < 1e9 or (seconds == 0 and self._may_be_zero)):
             self.fail(f'"{text}" is not a positive duration', param, ctx)
         return seconds
 
@@ -116,7 +119,7 @@ def tuning_options(command: Decorated) -> Decorated:
         ),
         click.option(
             "--drain-timeout",
-            type=Duration(),
+            type=Duration(may_be_zero=True),
             default=timeouts.drain_seconds,
             help="How long running requests may go on after SIGTERM.",
         ),

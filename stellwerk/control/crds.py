@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from stellwerk.control.fields import LEGACY_GROUP, OWN_GROUP, POOL_GROUP, ROUTER_GROUP
-from stellwerk.control.kinds import KINDS
+from stellwerk.control.kinds import KINDS, MAY_BE_UNSPECIFIED
 from stellwerk.control.openapi import Schema, schema_of
 from stellwerk.control.rules import RULES
 from stellwerk.control.schema import type_info
@@ -143,7 +143,7 @@ def _whole(api_version: str, kind: str, stored: Stored) -> Schema:
             "spec": schema_of(spec, RULES),
             "status": schema_of(stored.status, {}),
         },
-        "required": ["spec"],
+        **({} if KINDS[api_version, kind] in MAY_BE_UNSPECIFIED else {"required": ["spec"]}),
     }
 
 

@@ -34,16 +34,20 @@ Namespace = Annotated[
         extra={"is": "a namespace: lower-case letters, digits and '-', with a letter or digit at both ends"},
     ),
 ]
+MAX_LABEL_KEY = 317
+"""A DNS name of 253 characters, '/' and 63 more."""
 LabelKey = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=253,
+        max_length=MAX_LABEL_KEY,
         pattern=LABEL_KEY,
         extra={"is": LABEL_KEY_WORDS, "cel": "!format.qualifiedName().validate(key).hasValue()"},
     ),
 ]
-AnyLabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=LABEL_KEY, extra={"is": LABEL_KEY_WORDS})]
+AnyLabelKey = Annotated[
+    str, Meta(min_length=1, max_length=MAX_LABEL_KEY, pattern=LABEL_KEY, extra={"is": LABEL_KEY_WORDS})
+]
 LabelValue = Annotated[
     str,
     Meta(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$", extra={"is": LABEL_VALUE_WORDS}),
@@ -62,6 +66,7 @@ KindName = Annotated[
     ),
 ]
 ReferentName = Annotated[str, Meta(min_length=1, max_length=253)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 Weight = Annotated[int, Meta(ge=1, le=1_000_000)]
 

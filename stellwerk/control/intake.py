@@ -13,7 +13,7 @@ from msgspec import Struct
 from stellwerk.control.document import Document
 from stellwerk.control.fields import LEGACY_GROUP, OWN_GROUP, POOL_GROUP, ROUTER_GROUP, ReadObject
 from stellwerk.control.finding import Finding, Path, advice, dotted, nearest, shown
-from stellwerk.control.kinds import KINDS, PoolImport
+from stellwerk.control.kinds import KINDS, MAY_BE_UNSPECIFIED, PoolImport, Unspecified
 from stellwerk.control.picker import API_VERSIONS, KIND, EndpointPickerConfig, gate_problems, remarks
 from stellwerk.control.rules import RULES
 from stellwerk.control.schema import checked
@@ -199,9 +199,13 @@ class _Desk:
             return None
 
     def _take_object(self, value: dict[str, Any], wanted: type[ReadObject], origin: Origin) -> None:
+        if value.get("spec") is None and wanted in MAY_BE_UNSPECIFIED:
+            wanted = Unspecified
         read = self._check(value, wanted, origin)
         if isinstance(read, PoolImport):
             self._warnings.append(origin.finding(("kind",), "InferencePoolImport has no effect here"))
+        elif isinstance(read, Unspecified):
+            self._warnings.append(origin.finding((), f"{read.kind} {read.full_name} has no spec, and no effect"))
         elif read is not None:
             self._items.append(Item(cast(ReadObject, read), origin))
 

@@ -1,7 +1,8 @@
 """The objects as types: every field, default, bound and rule of every kind, once; `schema` checks against them.
 
-Bounds and messages are those of the CustomResourceDefinitions (Gateway API Inference Extension v1.6 and v0.3, llm-d
-router v0.10), so that a file that is right here is right in a cluster. `EndpointPickerConfig` stands in `picker`.
+Bounds and messages are those of the CustomResourceDefinitions (Gateway API Inference Extension v1.6 and v0.5, llm-d
+router v0.10), so that what is right here is right in a cluster, and the other way round: what they accept without its
+making sense is accepted too, and gets a remark from `reconcile`. `EndpointPickerConfig` stands in `picker`.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from stellwerk.control.fields import (
     POOL_GROUP,
     ROUTER_GROUP,
     Group,
+    Int64,
     KindName,
     LabelKey,
     LabelValue,
@@ -25,10 +27,7 @@ from stellwerk.control.fields import (
     Weight,
 )
 from stellwerk.model.catalog import FailureMode
-
-MAX_REWRITE_RULES = 1024
-MAX_REWRITE_TARGETS = 100
-"""Upstream sets no bounds here; an API server runs rules in CEL only over lists that have some."""
+from stellwerk.model.engines import Engine
 
 
 class Selector(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -76,6 +75,13 @@ class InferencePool(ReadObject, frozen=True, rename="camel", forbid_unknown_fiel
     """`inference.networking.k8s.io/v1` InferencePool."""
 
     spec: PoolSpec
+
+
+class SelectedPool(InferencePool, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """A pool without an object, as flags describe it. An API server selects its servers by `expression`, which may say
+    more than an InferencePool can; here it has all servers there are."""
+
+    expression: str
 
 
 class ExtensionRef(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -129,14 +135,14 @@ class Criticality(Enum):
 class TargetModel(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A model or adapter as the servers name it, and its share of the sum of weights."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    name: Annotated[str, Meta(max_length=253)]
     weight: Weight | None = None
 
 
 class ModelSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """`spec` of InferenceModel. Without targets the servers know the model by its public name."""
 
-    model_name: Annotated[str, Meta(min_length=1, max_length=256)]
+    model_name: Annotated[str, Meta(max_length=256)]
     pool_ref: OldPoolRef
     criticality: Criticality | None = None
     target_models: Annotated[tuple[TargetModel, ...], Meta(max_length=10)] = ()
@@ -152,7 +158,7 @@ class ObjectiveSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     """`spec` of InferenceObjective. A priority that is not set is 0; a negative one may be shed."""
 
     pool_ref: PoolRef
-    priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    priority: Int64 | None = None
 
 
 class InferenceObjective(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -183,14 +189,14 @@ class Match(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class RewriteTarget(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The name that is written into the request, and its share of the sum of weights."""
 
-    model_rewrite: Annotated[str, Meta(min_length=1)]
+    model_rewrite: str
     weight: Weight | None = None
 
 
 class RewriteRule(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Matches are alternatives; a rule without any matches every model."""
 
-    targets: Annotated[tuple[RewriteTarget, ...], Meta(min_length=1, max_length=MAX_REWRITE_TARGETS)]
+    targets: Annotated[tuple[RewriteTarget, ...], Meta(min_length=1)] = ()
     matches: tuple[Match, ...] = ()
 
 
@@ -198,7 +204,7 @@ class RewriteSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
     """`spec` of InferenceModelRewrite."""
 
     pool_ref: PoolRef
-    rules: Annotated[tuple[RewriteRule, ...], Meta(max_length=MAX_REWRITE_RULES)]
+    rules: tuple[RewriteRule, ...]
 
 
 class InferenceModelRewrite(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -207,28 +213,24 @@ class InferenceModelRewrite(ReadObject, frozen=True, rename="camel", forbid_unkn
     spec: RewriteSpec
 
 
-class Engine(Enum):
-    """Whose metrics a model server speaks."""
-
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    TRTLLM_SERVE = "trtllm-serve"
-    TRITON_TENSORRT_LLM = "triton-tensorrt-llm"
-    TRITON = "triton"
-
-
 class ServerSpec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """`spec` of ModelServer. Without ports those of the pool hold."""
+    """`spec` of ModelServer. Without ports those of the pool hold, without an engine that of its labels."""
 
     address: Annotated[str, Meta(min_length=1, max_length=253)]
     ports: Annotated[tuple[PortNumber, ...], Meta(min_length=1, max_length=8)] | None = None
-    engine: Engine = Engine.VLLM
+    engine: Engine | None = None
 
 
 class ModelServer(ReadObject, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """`stellwerk.dev/v1alpha1` ModelServer: stands in for a Pod where there are none."""
 
     spec: ServerSpec
+
+
+class Unspecified(ReadObject, frozen=True, rename="camel", kw_only=True):
+    """An object without `spec` of a kind whose definition upstream does not ask for one. It says nothing."""
+
+    spec: Any = field(default=None)
 
 
 class PoolImport(ReadObject, frozen=True, rename="camel", kw_only=True):
@@ -251,3 +253,7 @@ KINDS: Mapping[tuple[str, str], type[ReadObject]] = {
     (f"{LEGACY_GROUP}/v1alpha1", "InferencePoolImport"): PoolImport,
 }
 """By apiVersion and kind."""
+MAY_BE_UNSPECIFIED = frozenset(
+    {OldInferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite},
+)
+"""Kinds of which an object may come without `spec`, as `Unspecified`."""

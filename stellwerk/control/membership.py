@@ -11,9 +11,10 @@ from msgspec import Struct
 from stellwerk.control.address import literal
 from stellwerk.control.finding import nearest
 from stellwerk.control.intake import Item
-from stellwerk.control.kinds import InferencePool, ModelServer, OldInferencePool, Pool
+from stellwerk.control.kinds import InferencePool, ModelServer, OldInferencePool, Pool, SelectedPool
 from stellwerk.control.remark import Remark
 from stellwerk.model.endpoint import Endpoint
+from stellwerk.model.engines import DEFAULT_ENGINES, EngineRule
 
 Addresses = Mapping[str, tuple[str, ...]]
 """DNS name, as the object writes it, to literal addresses. A missing name has not been resolved."""
@@ -48,7 +49,13 @@ def ports_of(pool: Pool) -> tuple[int, ...]:
     return tuple(port.number for port in pool.spec.target_ports)
 
 
-def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]], addresses: Addresses) -> Members:
+def members(
+    item: Item,
+    pool: Pool,
+    servers: Sequence[tuple[Item, ModelServer]],
+    addresses: Addresses,
+    engines: EngineRule = DEFAULT_ENGINES,
+) -> Members:
     """What `pool` selects out of `servers`, which are sorted by age. Of two servers with one address the older counts:
     the proxy reports who answered by address."""
     wanted, ports = selector_of(pool), ports_of(pool)
@@ -57,11 +64,13 @@ def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]],
     selected: list[Item] = []
     namespace = pool.metadata.namespace
     for server_item, server in servers:
-        if server.metadata.namespace != namespace or not _matches(wanted, server):
+        is_member = isinstance(pool, SelectedPool) or _matches(wanted, server)
+        if server.metadata.namespace != namespace or not is_member:
             continue
         selected.append(server_item)
         is_lasting = server_item.origin.document is None and literal(server.spec.address) is not None
-        for endpoint in _lasting(server_item, ports) if is_lasting else endpoints_of(server, ports, addresses):
+        made = _lasting(server_item, ports, engines) if is_lasting else endpoints_of(server, ports, addresses, engines)
+        for endpoint in made:
             first = found.setdefault(endpoint.address, endpoint)
             if first is not endpoint:
                 message = f"{endpoint.address} is the address of ModelServer {first.server} too: only that one is used"
@@ -74,19 +83,22 @@ def members(item: Item, pool: Pool, servers: Sequence[tuple[Item, ModelServer]],
 
 
 @lru_cache(maxsize=16_384)
-def _lasting(item: Item, pool_ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
+def _lasting(item: Item, pool_ports: tuple[int, ...], engines: EngineRule) -> tuple[Endpoint, ...]:
     """The endpoints of an object that an API server sent, remembered while that object stays the same: of thousands of
     servers few change at a time, and endpoints that are identical are equal at no cost."""
-    return tuple(endpoints_of(cast(ModelServer, item.object), pool_ports, {}))
+    return tuple(endpoints_of(cast(ModelServer, item.object), pool_ports, {}, engines))
 
 
-def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Addresses) -> Iterator[Endpoint]:
+def endpoints_of(
+    server: ModelServer, pool_ports: tuple[int, ...], addresses: Addresses, engines: EngineRule
+) -> Iterator[Endpoint]:
     """One endpoint per address and port. Behind a DNS name every address is a server of its own, and named by it."""
     written = server.spec.address
     own = literal(written)
     active = active_ports(server)
     metadata = server.metadata
     full_name = server.full_name
+    engine = (server.spec.engine or engines.of(metadata.labels)).value
     for host in (own,) if own is not None else addresses.get(written, ()):
         suffix = "" if own is not None else f"@[{host}]" if ":" in host else f"@{host}"
         for rank, port in enumerate(server.spec.ports or pool_ports):
@@ -98,9 +110,9 @@ def endpoints_of(server: ModelServer, pool_ports: tuple[int, ...], addresses: Ad
                 namespace=metadata.namespace,
                 host=host,
                 port=port,
-                engine=server.spec.engine.value,
+                engine=engine,
                 labels=metadata.labels,
-                uid=_uid(server, host),
+                uid=_uid(server, host, engine),
                 rank=rank,
             )
 
@@ -115,11 +127,11 @@ def active_ports(server: ModelServer) -> frozenset[int] | None:
     return None
 
 
-def _uid(server: ModelServer, host: str) -> str:
+def _uid(server: ModelServer, host: str, engine: str) -> str:
     """The object's own, else one that changes with what makes it another server."""
     if server.metadata.uid:
         return f"{server.metadata.uid}@{host}"
-    identity = "\n".join((server.full_name, host, server.spec.engine.value))
+    identity = "\n".join((server.full_name, host, engine))
     return blake2b(identity.encode(), digest_size=8).hexdigest()
 
 
@@ -130,6 +142,8 @@ def _matches(wanted: Mapping[str, str], server: ModelServer) -> bool:
 
 def _why_none(pool: Pool, wanted: Mapping[str, str], servers: Iterable[tuple[Item, ModelServer]]) -> str:
     """The end of the remark on an empty pool: what is nearest to what it wants."""
+    if isinstance(pool, SelectedPool):
+        return f"no Pod that is ready matches {pool.expression}"
     if not wanted:
         return "its selector is empty"
     text = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))

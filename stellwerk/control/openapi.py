@@ -14,7 +14,7 @@ from stellwerk.control.schema import Rule, Rules, type_info
 
 Schema = dict[str, Any]
 
-_INT32 = (-(2**31), 2**31 - 1)
+_INT32, _INT64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
 
 
 def schema_of(wanted: type, rules: Rules) -> Schema:
@@ -82,6 +82,8 @@ def _scalar(info: inspect.Type) -> Schema:
             return {"type": "string", **bounds}
         case inspect.IntType():
             low, high = info.ge, info.le
+            if (low, high) == _INT64:
+                return {"type": "integer", "format": "int64"}
             is_small = low is not None and high is not None and low >= _INT32[0] and high <= _INT32[1]
             return {"type": "integer", "format": "int32" if is_small else "int64", **_given(minimum=low, maximum=high)}
         case inspect.BoolType():

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stellwerk.control.address import literal
 from stellwerk.control.fields import LEGACY_GROUP, POOL_REF_GROUPS, ReadObject
-from stellwerk.control.finding import advice
+from stellwerk.control.finding import Path, advice
 from stellwerk.control.intake import Item
 from stellwerk.control.kinds import (
     Criticality,
@@ -29,6 +29,7 @@ from stellwerk.control.membership import Addresses, members
 from stellwerk.control.remark import Condition, ObjectStatus, Remark, accepted, pending, refused, seniority, status_of
 from stellwerk.model.catalog import Catalog, FailureMode, Pool, PublicModel, Split, Target
 from stellwerk.model.endpoint import Endpoint
+from stellwerk.model.engines import DEFAULT_ENGINES, EngineRule
 
 DEFAULT_POOL = "stellwerk.dev/default-pool"
 RESTORE_STREAMED_MODEL = "stellwerk.dev/restore-streamed-model"
@@ -47,10 +48,13 @@ class Reconciled(Struct, frozen=True):
     remarks: tuple[Remark, ...] = ()
 
 
-def reconcile(items: Iterable[Item], addresses: Addresses, generation: int = 0) -> Reconciled:
-    """The catalog of `items`. Of objects that contradict each other the oldest holds (`remark.seniority`); of two
-    groups or versions with an object of one name, the newer group or version."""
-    return _Reconciliation(sorted(items, key=seniority), addresses).result(generation)
+def reconcile(
+    items: Iterable[Item], addresses: Addresses, generation: int = 0, engines: EngineRule = DEFAULT_ENGINES
+) -> Reconciled:
+    """The catalog of `items`; `engines` is for servers that do not name theirs. Of objects that contradict each other
+    the oldest holds (`remark.seniority`); of two groups or versions with an object of one name, the newer group or
+    version."""
+    return _Reconciliation(sorted(items, key=seniority), addresses, engines).result(generation)
 
 
 def names_to_resolve(items: Iterable[Item]) -> frozenset[str]:
@@ -62,8 +66,8 @@ def names_to_resolve(items: Iterable[Item]) -> frozenset[str]:
 class _Reconciliation:
     """One run over the sorted items; collects statuses and remarks on the way."""
 
-    def __init__(self, items: list[Item], addresses: Addresses) -> None:
-        self._addresses = addresses
+    def __init__(self, items: list[Item], addresses: Addresses, engines: EngineRule) -> None:
+        self._addresses, self._engines = addresses, engines
         self._by_type: dict[type[ReadObject], list[Item]] = {}
         for item in items:
             self._by_type.setdefault(type(item.object), []).append(item)
@@ -103,8 +107,8 @@ class _Reconciliation:
     def _of(self, *kinds: type[Kind]) -> list[tuple[Item, Kind]]:
         """All objects of `kinds`, oldest first, one per name: that of the newer group or version."""
         best: dict[str, tuple[Item, Kind]] = {}
-        found = [self._by_type.get(kind, []) for kind in kinds]
-        for item in sorted(chain(*found), key=seniority) if len(kinds) > 1 else found[0]:
+        found = [items for kind, items in self._by_type.items() if issubclass(kind, kinds)]
+        for item in sorted(chain(*found), key=seniority) if len(found) > 1 else chain(*found):
             read = cast(Kind, item.object)
             name = read.full_name
             other = best.setdefault(name, (item, read))
@@ -121,7 +125,7 @@ class _Reconciliation:
 
     def _endpoints(self, pools: list[tuple[Item, AnyPool]]) -> dict[str, tuple[Endpoint, ...]]:
         servers = self._of(ModelServer)
-        found = {pool.full_name: members(item, pool, servers, self._addresses) for item, pool in pools}
+        found = {pool.full_name: members(item, pool, servers, self._addresses, self._engines) for item, pool in pools}
         users: dict[int, list[str]] = {}
         for name in sorted(found):
             self._remarks.extend(found[name].remarks)
@@ -175,8 +179,11 @@ class _Reconciliation:
                 self._remark(item, ("spec", "modelName"), message)
                 self._conclude(item, refused("ModelNameInUse", message))
                 continue
-            weighted = [(target.name, target.weight) for target in model.spec.target_models] or [(name, None)]
-            models[name] = PublicModel(name, pool, _split(weighted, model), PRIORITIES[model.spec.criticality])
+            split = self._split_of_model(item, model)
+            if split is None:
+                self._conclude(item, pending("nothing can be asked for by this name, or drawn for it"))
+                continue
+            models[name] = PublicModel(name, pool, split, PRIORITIES[model.spec.criticality])
             self._conclude(item, accepted())
         return dict(sorted(models.items()))
 
@@ -189,7 +196,10 @@ class _Reconciliation:
             if pool is None:
                 continue
             for index, rule in enumerate(rewrite.spec.rules):
-                split = _split([(target.model_rewrite, target.weight) for target in rule.targets], rewrite)
+                weighted = [(target.model_rewrite, target.weight) for target in rule.targets]
+                split = self._split(item, ("spec", "rules", index), "targets", weighted)
+                if split is None:
+                    continue
                 matched = [match.model.value for match in rule.matches]
                 table = exact.setdefault(pool, {})
                 holders = [table.setdefault(name, split) for name in matched] or [generic.setdefault(pool, split)]
@@ -198,6 +208,32 @@ class _Reconciliation:
                     self._remark(item, ("spec", "rules", index), text)
             self._conclude(item, accepted())
         return exact, generic
+
+    def _split_of_model(self, item: Item, model: InferenceModel) -> Split | None:
+        """Without targets the name itself."""
+        name, targets = model.spec.model_name, model.spec.target_models
+        if not name:
+            self._remark(item, ("spec", "modelName"), "is empty, and has no effect: no request can ask for it")
+            return None
+        weighted = [(target.name, target.weight) for target in targets] or [(name, None)]
+        return self._split(item, ("spec",), "targetModels", weighted)
+
+    def _split(self, item: Item, path: Path, field: str, weighted: list[tuple[str, int | None]]) -> Split | None:
+        """The choice among the targets at `path` and `field`; None: there is nothing to choose, which has no effect. As
+        upstream, targets without a weight count the same, unless others have one: then they are never drawn."""
+        has_weights = any(weight is not None for _, weight in weighted)
+        targets: list[Target] = []
+        for index, (model, weight) in enumerate(weighted):
+            if not model:
+                self._remark(item, (*path, field, index), "is never drawn: it names no model")
+            elif has_weights and weight is None:
+                self._remark(item, (*path, field, index), "is never drawn: it has no weight, and others have one")
+            else:
+                targets.append(Target(model, 1 if weight is None else weight))
+        if not targets:
+            self._remark(item, path, f"has no effect: none of its {field} can be drawn")
+            return None
+        return Split.of(tuple(targets), f"{item.object.kind} {item.object.full_name}")
 
     def _objectives(self, names: frozenset[str]) -> dict[str, dict[str, int]]:
         priorities: dict[str, dict[str, int]] = {}
@@ -228,9 +264,3 @@ class _Reconciliation:
 def _failure_mode(pool: AnyPool) -> FailureMode:
     reference = pool.spec.endpoint_picker_ref if isinstance(pool, InferencePool) else pool.spec.extension_ref
     return reference.failure_mode if reference is not None else FailureMode.CLOSE
-
-
-def _split(weighted: list[tuple[str, int | None]], source: ReadObject) -> Split:
-    """Weights as given; where none are, equal ones."""
-    targets = tuple(Target(model, 1 if weight is None else weight) for model, weight in weighted)
-    return Split.of(targets, f"{source.kind} {source.full_name}")

@@ -4,7 +4,7 @@ has them. `schema` applies the table, and a generator of CustomResourceDefinitio
 from typing import Any
 
 from stellwerk.control.address import NAME, NUMBER_AT_END, is_name, is_reachable, literal
-from stellwerk.control.kinds import EndpointPickerRef, ModelSpec, PoolSpec, RewriteRule, ServerSpec
+from stellwerk.control.kinds import EndpointPickerRef, ModelSpec, PoolSpec, ServerSpec
 from stellwerk.control.schema import Rule, Rules
 
 
@@ -57,15 +57,6 @@ RULES: Rules = {
             "self.all(model, has(model.weight)) || self.all(model, !has(model.weight))",
             _all_or_none_weighted,
             field="targetModels",
-        ),
-    ),
-    RewriteRule: (
-        Rule(
-            "weights must be set for all targets, or for none: a target without one would never be drawn",
-            "self.all(target, has(target.weight)) || self.all(target, !has(target.weight))",
-            _all_or_none_weighted,
-            field="targets",
-            is_upstream=False,
         ),
     ),
     ServerSpec: (

@@ -13,8 +13,9 @@ from math import sqrt
 from stellwerk import __version__
 from stellwerk.model.view import EndpointView, PoolsView, PoolView
 from stellwerk.telemetry.labels import bounded
-from stellwerk.telemetry.meters import Meters
+from stellwerk.telemetry.meters import INDEX, INDEX_LABELS, Meters
 from stellwerk.telemetry.render import Family, counter, gauge, text
+from stellwerk.telemetry.twins import twin_of
 
 MAX_ENDPOINT_ROWS = 10_000
 """Endpoints shown one by one; the pools' averages always count all."""
@@ -32,7 +33,14 @@ class MetricsPage:
 
     def pieces(self) -> Iterator[str]:
         """The page as Prometheus text (`telemetry.render.CONTENT_TYPE`)."""
-        return text(self._families())
+        return text(self._with_twins())
+
+    def _with_twins(self) -> Iterator[Family]:
+        for family in self._families():
+            yield family
+            twin = twin_of(family)
+            if twin is not None:
+                yield twin
 
     def _families(self) -> Iterator[Family]:
         yield Family(
@@ -128,14 +136,12 @@ def _endpoint_families(rows: list[tuple[str, EndpointView]]) -> Iterator[Family]
 
 
 def _index_families(view: PoolsView) -> Iterator[Family]:
-    labels = ("plugin_name", "plugin_type")
-    own = ("approx-prefix-cache-producer", "approx-prefix-cache-producer")
     yield Family(
         "llm_d_epp_prefix_indexer_size",
         "gauge",
         "Blocks in the prefix index, over all servers.",
-        labels,
-        ((own, view.prefix_index_blocks),),
+        INDEX_LABELS,
+        ((INDEX, view.prefix_index_blocks),),
     )
     yield gauge("stellwerk_prefix_index_bytes", "Memory of the prefix index.", view.prefix_index_bytes)
     yield gauge("stellwerk_prefix_index_max_bytes", "Its upper bound.", view.prefix_index_max_bytes)

@@ -1,5 +1,6 @@
 """The response half of an exchange: answers the proxy's response messages, restores what has to be, takes notes."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from msgspec.structs import replace
@@ -8,7 +9,7 @@ from stellwerk.exchange.answer import Answer, Kind
 from stellwerk.exchange.command import WHOLE, Adjust, Command, Commands, Continue, Mode, ReplaceBody, SendBody, Slot
 from stellwerk.exchange.settings import ExchangeSettings
 from stellwerk.model.outcome import Picked
-from stellwerk.model.report import Report, Usage
+from stellwerk.model.report import GAP_BOUNDS, Gaps, Report, Usage
 
 MAX_CHUNK_BYTES = 62_000
 """Of a body sent back: below the 64 KiB that Envoy's documentation recommends, with room for the envelope."""
@@ -21,11 +22,25 @@ _NOT_NAMED = "fail: missing destination endpoint served metadata"
 class ResponseHalf:
     """Owned by its exchange. `first_byte_at` is when the first byte of the answer's body was known to exist."""
 
-    __slots__ = ("_answer", "_settings", "first_byte_at", "has_ended", "mode", "served")
+    __slots__ = (
+        "_answer",
+        "_chunk_at",
+        "_gaps",
+        "_is_timed",
+        "_settings",
+        "first_byte_at",
+        "has_ended",
+        "mode",
+        "served",
+    )
 
     def __init__(self, settings: ExchangeSettings) -> None:
         self._settings = settings
         self._answer: Answer | None = None
+        self._chunk_at: float | None = None
+        self._gaps: Gaps | None = None
+        self._is_timed = False
+        """Whether it is a stream that is to be reported on."""
         self.mode = Mode.NONE if settings.is_own_proxy else Mode.DUPLEX
         self.has_ended = False
         self.first_byte_at: float | None = None
@@ -58,6 +73,8 @@ class ResponseHalf:
             if answer.kind is Kind.JSON:
                 # A server that answers in one piece has its first byte when it sends the headers.
                 self.first_byte_at = now
+            elif answer.kind is Kind.EVENTS and self._settings.reports:
+                self._is_timed = True
         if self._settings.names_served:
             adjust = replace(adjust or Adjust(), served=self.served or _NOT_NAMED)
         return CONTINUE[Slot.RESPONSE_HEADERS] if adjust is None else (adjust,)
@@ -67,6 +84,15 @@ class ResponseHalf:
         if chunk and self.first_byte_at is None:
             self.first_byte_at = now
         answer = self._answer
+        if self._is_timed and chunk:
+            # Once per chunk of every stream, so without a call.
+            if self._chunk_at is not None:
+                gap, gaps = now - self._chunk_at, self._gaps
+                if gaps is None:
+                    gaps = self._gaps = Gaps()
+                gaps.counts[bisect_left(GAP_BOUNDS, gap)] += 1
+                gaps.seconds += gap
+            self._chunk_at = now
         is_whole = self.mode in WHOLE
         self.has_ended = is_last or is_whole
         if self.mode is Mode.DUPLEX:
@@ -99,6 +125,7 @@ class ResponseHalf:
             request_bytes=request_bytes,
             response_bytes=answer.size_bytes if answer is not None else 0,
             usage=answer.usage if answer is not None else None,
+            gaps=self._gaps,
         )
 
     def _plan(self, answer: Answer, picked: Picked | None) -> Adjust | None:

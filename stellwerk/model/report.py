@@ -1,6 +1,16 @@
 """How an exchange ended, as told by Envoy's access log or, where the answer passes the picker, by the exchange."""
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+GAP_BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0)
+"""Upper bounds, in seconds, by which gaps are counted: upstream's for the time between tokens."""
+
+
+class Gaps(Struct, gc=False):
+    """How far apart the chunks of a streamed answer came: counts by `GAP_BOUNDS`, longer ones last, and the sum."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(GAP_BOUNDS) + 1))
+    seconds: float = 0.0
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -24,5 +34,7 @@ class Report(Struct, frozen=True, gc=False):
     request_bytes: int = 0
     response_bytes: int = 0
     usage: Usage | None = None
+    gaps: Gaps | None = None
+    """None: no stream of two chunks or more passed the picker."""
     flags: str = ""
     """Envoy's response flags, as in `%RESPONSE_FLAGS%`."""

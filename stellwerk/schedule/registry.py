@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from stellwerk.model.detector import ConcurrencyDetector, Detector, UtilizationDetector
+from stellwerk.model.engines import EngineRule
 from stellwerk.model.picker_config import PickerConfig, PluginRef, PluginSpec, Problem, ProfileSpec
 from stellwerk.schedule.affinity import ApproxPrefixCacheProducer
 from stellwerk.schedule.filters import ConcurrencyDetectorFilter, UtilizationDetectorFilter
@@ -22,7 +23,7 @@ from stellwerk.schedule.pickers import MaxScorePicker
 from stellwerk.schedule.pipeline import NamedFilter, Profile, Weighted
 from stellwerk.schedule.plugin import Filter, Picker, Scorer
 from stellwerk.schedule.scorers import PrefixCacheScorer, TokenLoadScorer
-from stellwerk.schedule.types import INERT, PLANNED, TYPES
+from stellwerk.schedule.types import INERT, METRICS_EXTRACTOR, PLANNED, TYPES, CoreMetricsExtractor
 
 DEFAULT_PLUGINS = (
     PluginSpec("queue-scorer", "queue-scorer"),
@@ -63,6 +64,14 @@ def build(config: PickerConfig) -> Plan:
     return reading.plan()
 
 
+def engines(config: PickerConfig) -> EngineRule:
+    """How the engines of servers follow from their labels, in a configuration that was checked."""
+    for spec in config.plugins:
+        if spec.type == METRICS_EXTRACTOR:
+            return msgspec.convert(dict(spec.parameters), CoreMetricsExtractor).rule
+    return EngineRule()
+
+
 class _Reading:
     """One pass over a configuration: plugins by name, and what was wrong on the way."""
 
@@ -81,6 +90,7 @@ class _Reading:
             self._read(spec)
         self._check_single(ApproxPrefixCacheProducer, specs)
         self._check_single(InflightLoadProducer, specs)
+        self._check_single(CoreMetricsExtractor, specs)
         self._profile = self._choose_profile(profiles)
         self._check_detector()
         self._check_producer_names(specs)

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import field
 
 from stellwerk.model.detector import ConcurrencyDetector, UtilizationDetector
+from stellwerk.model.engines import ENGINE_LABEL, ENGINES, Engine, EngineRule
 from stellwerk.schedule import filters, pickers, scorers
 from stellwerk.schedule.affinity import ApproxPrefixCacheProducer
 from stellwerk.schedule.load import InflightLoadProducer
@@ -58,15 +59,23 @@ class MetricsDataSource(Inert, frozen=True):
 
 
 class CoreMetricsExtractor(Inert, frozen=True):
-    """Metric names come with the engine's dialect."""
+    """Metric names come with the engine's dialect; the engine of a server from its labels. Empty is the default."""
 
-    engine_label_key: str = "llm-d.ai/engine-type"
-    default_engine: str = "vllm"
+    engine_label_key: str = ENGINE_LABEL
+    default_engine: str = Engine.VLLM.value
     engine_configs: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.default_engine and self.default_engine not in ENGINES:
+            raise ValueError(f'defaultEngine "{self.default_engine[:80]}" is not one of {", ".join(ENGINES)}')
         if self.engine_configs:
             raise ValueError("engineConfigs is not supported yet: leave it out, the built-in dialects are used")
+
+    @property
+    def rule(self) -> EngineRule:
+        """The same, for those who make endpoints."""
+        default = Engine(self.default_engine) if self.default_engine else Engine.VLLM
+        return EngineRule(self.engine_label_key or ENGINE_LABEL, default)
 
 
 class ModelsDataSource(Inert, frozen=True):
@@ -93,11 +102,12 @@ class StaticUsageLimitPolicy(Inert, frozen=True):
             raise ValueError("threshold is not supported yet: leave it out, or at 1.0")
 
 
+METRICS_EXTRACTOR = "core-metrics-extractor"
 INERT: dict[str, type[Inert]] = {
     "single-profile-handler": Inert,
     "header-based-testing-filter": Inert,
     "metrics-data-source": MetricsDataSource,
-    "core-metrics-extractor": CoreMetricsExtractor,
+    METRICS_EXTRACTOR: CoreMetricsExtractor,
     "models-data-source": ModelsDataSource,
     "models-data-extractor": Inert,
     "token-producer": TokenProducer,

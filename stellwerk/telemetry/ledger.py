@@ -6,6 +6,7 @@ until the report on it comes (`finished`), or until it is too old for one.
 """
 
 from collections import deque
+from collections.abc import Iterator
 
 from stellwerk.model.endpoint import Endpoint
 from stellwerk.model.fleet import Fleet, Member
@@ -74,6 +75,10 @@ class Ledger:
         if entry is None:
             self.unknown_count += 1
         return entry
+
+    def in_flight(self) -> Iterator[Entry]:
+        """Those that still hold what they reserved."""
+        return (entry for entry in self._entries.values() if not entry.is_released)
 
     def reserve(self, ticket: int, entry: Entry, now: float) -> None:
         """The exchange is sent off. Raises ValueError, and changes nothing, if the ticket was used before."""

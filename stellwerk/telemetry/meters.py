@@ -22,6 +22,8 @@ MAX_UNRESOLVED = 100
 """Names that clients asked for and nobody serves: few, so that they cannot displace those that exist."""
 MAX_PICKED = 10_000
 DEFAULT_FAIRNESS_ID = "default-flow"
+INDEX_LABELS = ("plugin_name", "plugin_type")
+INDEX = ("approx-prefix-cache-producer", "approx-prefix-cache-producer")
 
 _MAX_KEY_LENGTH = 256
 _CALIBRATION = 0.1
@@ -52,7 +54,6 @@ class Meters:
         self._fairness_ids = Guard(MAX_FAIRNESS_IDS)
         self._rows: dict[_Key, Row] = {}
         self._rows_by_labels: dict[Labels, Row] = {}
-        self._scheduling = Histogram(buckets.SCHEDULING)
         self._picked: dict[tuple[str | None, str], int] = {}
         self._not_picked: dict[str | None, int] = {}
         self._rewrites: dict[tuple[str, str, str], int] = {}
@@ -69,7 +70,6 @@ class Meters:
             row = self._row_of(trace, fairness_id)
         row.total += 1
         row.request_bytes.observe(request_bytes)
-        self._scheduling.observe(trace.took_seconds)
         if trace.picked:
             row.running += 1
             key = (trace.target_model, trace.picked[0])
@@ -106,6 +106,10 @@ class Meters:
         if report.is_stream and report.status == 200:
             self._calibrate(row, report)
 
+    def tenant(self, fairness_id: str | None) -> str:
+        """The label value of a fairness id."""
+        return self._fairness_ids.fold(fairness_id or DEFAULT_FAIRNESS_ID)
+
     def configured(self, models: Iterable[str]) -> None:
         """Public names and targets that the objects name: these never become `other`."""
         self._models.configure(models)
@@ -129,13 +133,6 @@ class Meters:
 
     def _decision_families(self) -> Iterator[Family]:
         yield Family(
-            "llm_d_epp_scheduler_e2e_duration_seconds",
-            "histogram",
-            "Time from a complete request to its decision, without waiting in a queue.",
-            (),
-            (((), self._scheduling),),
-        )
-        yield Family(
             "llm_d_epp_scheduler_attempts_total",
             "counter",
             "Decisions by result and endpoint.",
@@ -152,8 +149,11 @@ class Meters:
             ("model_rewrite_name", "model_name", "target_model"),
             tuple(self._rewrites.items()),
         )
-        yield _plain("prefix_indexer_hit_ratio", "Share of the prompt found in the prefix index.", self._prefix_ratio)
-        yield _plain("prefix_indexer_hit_bytes", "Bytes of the prompt found in the prefix index.", self._prefix_bytes)
+        for name, help, histogram in (
+            ("prefix_indexer_hit_ratio", "Share of the prompt found in the prefix index.", self._prefix_ratio),
+            ("prefix_indexer_hit_bytes", "Bytes of the prompt found in the prefix index.", self._prefix_bytes),
+        ):
+            yield Family(f"llm_d_epp_{name}", "histogram", help, INDEX_LABELS, ((INDEX, histogram),))
 
     def _own_families(self, rows: tuple[Row, ...]) -> Iterator[Family]:
         yield Family(
@@ -193,7 +193,7 @@ class Meters:
         labels = (
             models.fold(trace.public_model) if trace.public_model else "",
             models.fold(trace.target_model) if trace.target_model else "",
-            self._fairness_ids.fold(fairness_id or DEFAULT_FAIRNESS_ID),
+            self.tenant(fairness_id),
             str(trace.priority),
         )
         row = self._rows_by_labels.get(labels)
@@ -258,7 +258,3 @@ def _picked_labels(target: str | None, endpoint: str) -> Labels:
         bounded(namespace) if slash else "",
         port if colon else "",
     )
-
-
-def _plain(name: str, help: str, histogram: Histogram) -> Family:
-    return Family(f"llm_d_epp_{name}", "histogram", help, (), (((), histogram),))

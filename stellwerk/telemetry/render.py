@@ -28,6 +28,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, counts: Sequence[int], sum: float) -> None:
+        """Take in what was counted elsewhere by the same bounds."""
+        for index, count in enumerate(counts):
+            if count:
+                self.counts[index] += count
+        self.sum += sum
+
 
 class Family(Struct, frozen=True):
     """One metric. `rows` pairs label values, in the order of `labels`, with a number or a histogram."""

@@ -5,7 +5,7 @@ Kept apart from `meters`, which finds the row of a request and bounds how many t
 
 from collections.abc import Iterator
 
-from stellwerk.model.report import Report, Usage
+from stellwerk.model.report import GAP_BOUNDS, Report, Usage
 from stellwerk.telemetry import buckets
 from stellwerk.telemetry.render import Family, Histogram
 
@@ -34,6 +34,7 @@ class Answers:
         "cached_tokens",
         "duration",
         "input_tokens",
+        "itl",
         "ntpot",
         "output_tokens",
         "response_bytes",
@@ -49,6 +50,7 @@ class Answers:
         self.cached_tokens: Histogram | None = None
         self.output_tokens: Histogram | None = None
         self.ntpot: Histogram | None = None
+        self.itl: Histogram | None = None
         self.tpot: Histogram | None = None
         self.ttft: Histogram | None = None
         self.ttft_streaming: Histogram | None = None
@@ -64,6 +66,10 @@ class Answers:
             self.ttft_streaming = _observed(self.ttft_streaming, buckets.TTFT, ttft)
         elif ttft is not None:
             self.ttft = _observed(self.ttft, buckets.TTFT, ttft)
+        if report.gaps is not None:
+            if self.itl is None:
+                self.itl = Histogram(GAP_BOUNDS)
+            self.itl.add(report.gaps.counts, report.gaps.seconds)
         usage = report.usage
         if usage is not None and not usage.is_estimate:
             self._count_tokens(usage, duration, ttft if report.is_stream else None)
@@ -154,6 +160,7 @@ def answer_families(rows: tuple[Row, ...]) -> Iterator[Family]:
         ("request_output_tokens", "Output tokens, as counted by the server.", "output_tokens"),
         ("request_ntpot_seconds", "Duration divided by output tokens.", "ntpot"),
         ("request_streaming_tpot_seconds", "Time for each output token after the first, of streams.", "tpot"),
+        ("request_streaming_itl_seconds", "Time between two chunks of a streamed answer.", "itl"),
     ):
         observed = ((labels, getattr(answer, attribute)) for labels, answer in answers)
         seen = tuple((labels, histogram) for labels, histogram in observed if histogram is not None)

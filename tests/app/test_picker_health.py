@@ -57,8 +57,7 @@ def test_a_picker_without_its_pool_and_without_the_lease_says_both() -> None:
 
 def test_a_pool_that_is_only_a_selector_is_named_after_the_deployment() -> None:
     async def name(instance: str | None) -> str | None:
-        labels = (("app", "llama"),)
-        return in_cluster(Cluster(labels=labels, ports=(8000,), instance=instance)).config.epp.pool
+        return in_cluster(Cluster(selector="app=llama", ports=(8000,), instance=instance)).config.epp.pool
 
     assert asyncio.run(name("llama-epp-5d8f9c-x7k2p")) == "pods/llama-epp"
     assert asyncio.run(name(None)) == "pods/epp"

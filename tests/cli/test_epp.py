@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from stellwerk.app.picker import HEALTH_SERVICES
 from stellwerk.cli.epp import config_of, epp
-from stellwerk.cli.go_flags import IGNORED, REFUSED
+from stellwerk.cli.go_flags import IGNORED, REFUSED, GoCommand
 from stellwerk.config import Config, Observability
 from tests.kit.upstream_charts import REFUSED as REFUSED_OF_CHARTS
 from tests.kit.upstream_charts import STARTED, Started
@@ -20,7 +20,7 @@ def configured(*arguments: str, env: dict[str, str] | None = None) -> Config:
     """What the command line asks for."""
     found: list[Config] = []
 
-    @click.command(params=epp.params)
+    @click.command(cls=GoCommand, params=epp.params)
     def command(**options: Any) -> None:
         found.append(config_of(options))
 
@@ -66,15 +66,20 @@ def test_the_namespace_is_that_of_the_flag_else_of_the_environment() -> None:
 
 
 def test_a_selector_needs_ports_and_excludes_a_pool() -> None:
-    cluster = configured("--endpoint-selector=tier=gpu, app=llama", "--endpoint-target-ports=8000,8001").epp.cluster
+    selector = "tier in (gpu, cpu),app!=llama,!old"
+    ports = ("--endpoint-target-ports=8001,8000,8001", "--endpoint-target-ports", "9000")
+    cluster = configured(f"--endpoint-selector={selector}", *ports).epp.cluster
     assert cluster is not None
-    assert cluster.labels == (("app", "llama"), ("tier", "gpu"))
-    assert cluster.ports == (8000, 8001)
+    assert cluster.selector == selector
+    assert cluster.ports == (8001, 8000, 9000)
     assert "needs --endpoint-target-ports" in refusal("--endpoint-selector=app=llama")
     assert "leave one out" in refusal("--endpoint-selector=app=llama", POOL)
-    assert "write it like app=llama" in refusal("--endpoint-selector=app in (a)")
+    assert "write it like app=llama" in refusal("--endpoint-selector=app~=a")
     assert "write it like 8000,8001" in refusal("--endpoint-selector=a=b", "--endpoint-target-ports=0")
-    assert "1 to 8 different ports" in refusal("--endpoint-selector=a=b", "--endpoint-target-ports=1,1")
+    many = ",".join(str(port) for port in range(1, 10))
+    assert "names 9 different ports, and may name 8" in refusal(
+        "--endpoint-selector=a", f"--endpoint-target-ports={many}"
+    )
 
 
 def test_the_flags_of_the_lightweight_picker_are_taken_as_they_stand() -> None:
@@ -94,7 +99,7 @@ def test_upstreams_charts_start_it_as_they_start_the_go_picker(started: Started)
     cluster = config.epp.cluster
     assert cluster is not None
     assert (cluster.namespace, cluster.elects) == ("serving", started.elects)
-    assert (cluster.pool_name, cluster.labels) in (("llama", ()), (None, (("app", "llama"),)))
+    assert (cluster.pool_name, cluster.selector) in (("llama", ""), (None, "app=llama"))
     assert cluster.instance == started.environment.get("POD_NAME")
     assert config.picker_config == "/config/default-plugins.yaml"
     assert (config.epp.grpc.port, config.epp.health.port, config.admin.port) == (9002, 9003, 9090)
@@ -117,6 +122,47 @@ def test_the_environment_turns_steering_on_without_a_change_of_arguments() -> No
         auto_envvar_prefix="STELLWERK",
     )
     assert "'neither' is not a valid boolean" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (
+            "-poolName",
+            "llama",
+            "-poolNamespace",
+            "n",
+            "-v",
+            "4",
+            "-grpcPort",
+            "1",
+            "-grpcHealthPort=2",
+            "-metricsPort",
+            "3",
+        ),
+        ("--poolName=llama", "--poolNamespace=n", "-v4", "--grpcPort=1", "--grpcHealthPort", "2", "--metricsPort=3"),
+        ("-pool-name=llama", "-pool-namespace=n", "-v=4", "-grpc-port=1", "-grpc-health-port=2", "-metrics-port=3"),
+    ],
+)
+def test_flags_are_spelled_as_go_or_an_early_picker_spells_them(arguments: tuple[str, ...]) -> None:
+    config = configured(*arguments, "-secureServing=false", "-enablePprof=false")
+    assert config.epp.cluster is not None
+    assert (config.epp.cluster.pool_name, config.epp.cluster.namespace) == ("llama", "n")
+    assert (config.epp.grpc.port, config.epp.health.port, config.admin.port) == (1, 2, 3)
+    assert config.observability.log_level == "debug"
+    assert not config.epp.is_secure
+
+
+def test_a_short_option_keeps_its_value() -> None:
+    assert configured("-fpool-name", "-f", "-objects").objects == ("pool-name", "-objects")
+
+
+def test_empty_and_zero_are_what_go_makes_of_them() -> None:
+    config = configured(POOL, "--tls-min-version=", "--grpc-max-recv-msg-size=", "--drain-timeout=0")
+    assert config.epp.tls_min_version == "TLSv1.2"
+    assert config.transport == configured(POOL).transport == configured(POOL, "--grpc-max-recv-msg-size=0").transport
+    assert config.timeouts.drain_seconds == 0.0
+    assert configured(POOL, "--grpc-max-recv-msg-size=10MiB").transport.max_message_bytes == 10 * 1024**2
 
 
 def test_switches_are_read_as_go_reads_them() -> None:

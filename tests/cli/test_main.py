@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -53,3 +54,27 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["rnu"])
     assert result.exit_code == 2
     assert "rnu" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_every_command_is_set_by_the_variable_that_its_name_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    context = click.Context(command)
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    for option in options:
+        spelled = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
+        variable = f"STELLWERK_{name.upper()}_{spelled}"
+        with monkeypatch.context() as environment:
+            environment.setenv(variable, "here")
+            assert option.resolve_envvar_value(context) == "here", variable
+    assert len({str(option.envvar) for option in options}) == len(options)
+
+
+def test_lists_in_the_environment_are_separated_by_spaces() -> None:
+    variables = {"STELLWERK_VALIDATE_FILE": "nowhere.yaml elsewhere.yaml"}
+    result = CliRunner(env=variables).invoke(main, ["validate"], auto_envvar_prefix="STELLWERK")
+    assert "nowhere.yaml" in result.output
+    assert "elsewhere.yaml" in result.output

@@ -8,7 +8,16 @@ from stellwerk.config import Address
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("50ms", 0.05), ("2s", 2.0), ("1m30s", 90.0), ("0.5", 0.5), ("1h", 3600.0), ("250us", 250e-6)]
+    ("text", "seconds"),
+    [
+        ("50ms", 0.05),
+        ("2s", 2.0),
+        ("1m30s", 90.0),
+        ("0.5", 0.5),
+        ("1h", 3600.0),
+        ("250us", 250e-6),
+        ("1µs2ns", 1.002e-6),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert Duration().convert(text, None, None) == pytest.approx(seconds)
@@ -18,6 +27,12 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="duration"):
         Duration().convert(text, None, None)
+
+
+def test_no_time_at_all_is_a_duration_where_it_means_something() -> None:
+    assert Duration(may_be_zero=True).convert("0s", None, None) == 0.0
+    with pytest.raises(click.BadParameter, match="duration"):
+        Duration(may_be_zero=True).convert("-1s", None, None)
 
 
 @pytest.mark.parametrize(("text", "size"), [("16Mi", 16 * 1024**2), ("64k", 64_000), ("100", 100), ("1Gi", 1024**3)])

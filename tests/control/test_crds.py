@@ -50,7 +50,8 @@ def test_bounds_enums_and_defaults_are_those_of_the_types() -> None:
     }
     assert schema_at(pools, "spec", "endpointPickerRef", "group")["default"] == ""
     assert "default" not in schema_at("inferencemodels.inference.networking.x-k8s.io", "spec", "criticality")
-    assert schema_at("inferenceobjectives.llm-d.ai", "spec", "priority")["format"] == "int32"
+    for group in ("llm-d.ai", "inference.networking.x-k8s.io"):
+        assert schema_at(f"inferenceobjectives.{group}", "spec", "priority") == {"type": "integer", "format": "int64"}
 
 
 def test_rules_stand_at_the_fields_they_are_about_with_upstreams_words() -> None:

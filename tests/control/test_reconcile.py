@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stellwerk.control.intake import Item
+from stellwerk.control.document import read
+from stellwerk.control.intake import Item, take_in
 from stellwerk.control.reconcile import Reconciled, reconcile
 from stellwerk.model.catalog import FailureMode, Target
 from tests.kit.documents import items, made, model, objective, pool, rewrite, server
@@ -120,6 +121,57 @@ def test_a_model_without_a_pool_waits_and_does_not_take_the_name() -> None:
     (status,) = [status for status in whole.statuses if status.name == "lost"]
     assert (status.conditions[0].status, status.conditions[0].reason) == ("Unknown", "Pending")
     assert remarks(whole) == ['lost: there is no InferencePool "lama": did you mean "llama"?']
+
+
+def test_of_rewrite_targets_only_those_with_a_weight_are_drawn_where_some_have_one() -> None:
+    rule = "{targets: [{modelRewrite: a, weight: 3}, {modelRewrite: b}, {modelRewrite: c, weight: 1}]}"
+    whole = made(pool(), server("a"), rewrite("canary", rule))
+    split = whole.catalog.pools["default/llama"].generic_rewrite
+    assert split is not None
+    assert split.targets == (Target("a", 3), Target("c", 1))
+    assert split.total == 4
+    assert remarks(whole) == ["canary: is never drawn: it has no weight, and others have one"]
+    assert whole.remarks[0].path == ("spec", "rules", 0, "targets", 1)
+
+
+def test_a_rule_that_draws_nothing_has_no_effect_and_leaves_the_others_alone() -> None:
+    match = "matches: [{model: {value: x}}]"
+    whole = made(
+        pool(),
+        server("a"),
+        rewrite("r", f"{{{match}}}, {{targets: [{{modelRewrite: ''}}]}}, {{{match}, targets: [{{modelRewrite: b}}]}}"),
+    )
+    found = whole.catalog.pools["default/llama"]
+    assert found.exact_rewrites["x"].targets == (Target("b", 1),)
+    assert found.generic_rewrite is None
+    assert remarks(whole) == [
+        "r: has no effect: none of its targets can be drawn",
+        "r: is never drawn: it names no model",
+        "r: has no effect: none of its targets can be drawn",
+    ]
+
+
+def test_a_model_that_nobody_can_ask_for_waits() -> None:
+    whole = made(
+        pool(),
+        server("a"),
+        model("nameless", "''"),
+        model("aimless", "chat", more=", targetModels: [{name: ''}]"),
+        model("half", "half", more=", targetModels: [{name: '', weight: 1}, {name: h, weight: 1}]"),
+    )
+    assert list(whole.catalog.models) == ["half"]
+    assert whole.catalog.models["half"].split.targets == (Target("h", 1),)
+    conditions = {status.name: status.conditions[0] for status in whole.statuses}
+    assert [conditions[name].reason for name in ("nameless", "aimless", "half")] == ["Pending", "Pending", "Accepted"]
+
+
+def test_an_object_without_a_spec_is_a_warning() -> None:
+    taken = take_in(
+        read("f", b"apiVersion: llm-d.ai/v1alpha2\nkind: InferenceObjective\nmetadata: {name: a}\n").documents
+    )
+    assert (taken.items, taken.problems) == ((), ())
+    (warning,) = taken.warnings
+    assert warning.message == "InferenceObjective default/a has no spec, and no effect"
 
 
 def test_targets_and_weights() -> None:

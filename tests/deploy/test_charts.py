@@ -35,7 +35,7 @@ CASES: dict[str, list[Object]] = {
     "stellwerk": [
         {},
         {"monitoring": {"enabled": True}, "networkPolicy": API_SERVER},
-        {"controller": {"options": {"STELLWERK_CONTROLLER_ARGUMENTS": "--drain-timeout 60s"}, **PLACED}},
+        {"controller": {"options": {"STELLWERK_CONTROLLER_GATEWAY_ARG": "--drain-timeout 60s"}, **PLACED}},
     ],
     "stellwerk-epp": [
         {},
@@ -138,7 +138,7 @@ def test_the_schema_knows_every_value_and_no_others(install: Install) -> None:
     [
         ("stellwerk", "controller.repilcas=3", "repilcas"),
         ("stellwerk", "gatewayClass.serviceType=Loadbalancer", "/gatewayClass/serviceType"),
-        ("stellwerk", "controller.options.STELLWERK_CONTROLLER_ARGUMENT=x", "STELLWERK_CONTROLLER_ARGUMENT"),
+        ("stellwerk", "controller.options.STELLWERK_CONTROLLER_GATEWAY_AR=x", "STELLWERK_CONTROLLER_GATEWAY_AR"),
         ("stellwerk-epp", "repilcas=3", "repilcas"),
         ("stellwerk-epp", "replicas=two", "/replicas"),
         ("stellwerk-epp", "pool.failureMode=FailClosed", "/pool/failureMode"),

@@ -58,6 +58,16 @@ def test_pools_have_averages_over_the_endpoints_that_are_known() -> None:
     assert rows["stellwerk_endpoint_health", "default/p", "default/c:8000", "unreachable"] == 1.0
 
 
+def test_every_old_name_is_on_the_page_beside_the_new_one() -> None:
+    rows = read(PoolsView(1, (pool("default/p", endpoint("a", 2.0)),)))
+    for old, new in (
+        ("inference_pool_average_queue_size", "llm_d_epp_average_queue_size"),
+        ("inference_pool_ready_pods", "llm_d_epp_ready_endpoints"),
+    ):
+        assert rows[old, "default/p"] == rows[new, "default/p"]
+    assert rows["inference_pool_per_pod_queue_size", "default/p", "default/a:8000"] == 2.0
+
+
 def test_a_pool_of_which_nothing_is_known_has_no_averages() -> None:
     rows = read(PoolsView(1, (pool("default/empty"), pool("default/silent", endpoint("a", None, "unknown", None)))))
     assert rows["llm_d_epp_ready_endpoints", "default/empty"] == 0.0

@@ -22,7 +22,7 @@ from stellwerk.model.catalog import Pool
 from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
 from stellwerk.model.outcome import Answered, Refused
 from stellwerk.model.reason import Reason
-from stellwerk.model.report import Usage
+from stellwerk.model.report import GAP_BOUNDS, Usage
 from tests.kit.exchanges import (
     BODY,
     OK_EVENTS,
@@ -525,6 +525,8 @@ class TestDuplexAnswer:
         assert (report.ttft_seconds, report.duration_seconds) == (2.0, 4.0)
         assert (report.request_bytes, report.response_bytes) == (len(BODY), len(EVENTS))
         assert report.usage == Usage(3, None, 5)
+        assert report.gaps is not None
+        assert (sum(report.gaps.counts), report.gaps.counts[GAP_BOUNDS.index(1.0)], report.gaps.seconds) == (1, 1, 1.0)
         assert one.closed(5.0) == ()
 
     def test_a_client_that_leaves_in_the_middle_of_a_stream_still_releases_its_endpoint(self) -> None:
@@ -542,6 +544,7 @@ class TestDuplexAnswer:
         finished = one.response_body(ANSWER[30:], True, 1.0)[-2]
         assert isinstance(finished, Finished)
         assert finished.report.usage == Usage(3, None, 5)
+        assert finished.report.gaps is None
 
     @pytest.mark.parametrize(("headers", "whole"), [(OK_JSON, ANSWER), (OK_EVENTS, EVENTS)], ids=["json", "events"])
     def test_the_public_name_comes_back_at_every_cut(self, headers: dict[str, str], whole: bytes) -> None:

@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 from stellwerk.edge.grpc.tls import self_signed_pem
+from stellwerk.edge.kube.lease import DEFAULT_PACE
 from tests.cluster.api import ApiError
 from tests.kit.api_server import ApiServer
 from tests.kit.ext_proc_client import Pick, channel, health, pick
@@ -100,8 +101,16 @@ class World:
             }
         )
 
-    def pod(self, name: str, address: str, is_ready: bool = True, annotations: dict[str, str] | None = None) -> None:
-        metadata: dict[str, Any] = {"name": name, "namespace": self.namespace, "labels": {"app": "llama"}}
+    def pod(
+        self,
+        name: str,
+        address: str,
+        is_ready: bool = True,
+        annotations: dict[str, str] | None = None,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        own = {"app": "llama", **(labels or {})}
+        metadata: dict[str, Any] = {"name": name, "namespace": self.namespace, "labels": own}
         spec = {"containers": [{"name": "main", "image": "vllm"}], "terminationGracePeriodSeconds": 0}
         document = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         if annotations:
@@ -189,6 +198,22 @@ def test_pods_are_served_without_a_pool(api_server: ApiServer, world: World) -> 
         flags = ("--endpoint-selector=app=llama", f"--endpoint-target-ports={sim.ports[0]}")
         with epp(api_server, *flags, f"--pool-namespace={world.namespace}") as picker:
             wait_until("the Pod", lambda: picker.pick().endpoints == [f"127.0.0.1:{sim.ports[0]}"])
+
+
+def test_the_api_server_evaluates_the_selector(api_server: ApiServer, world: World) -> None:
+    with simulated_servers(2) as sim:
+        for name, port, labels in (("a", sim.ports[0], {"tier": "hot"}), ("b", sim.ports[1], {"tier": "cold"})):
+            world.pod(name, "127.0.0.1", annotations={"llm-d.ai/active-ports": str(port)}, labels=labels)
+        ports = f"--endpoint-target-ports={sim.ports[0]},{sim.ports[1]}"
+        one, other = (f"127.0.0.1:{port}" for port in sim.ports)
+        for selector, expected in (
+            ("app in (llama,other),tier!=cold,!old", {one}),
+            ("app==llama,tier", {one, other}),
+            ("tier notin (hot)", {other}),
+        ):
+            flags = (f"--endpoint-selector={selector}", ports, f"--pool-namespace={world.namespace}")
+            with epp(api_server, *flags) as picker:
+                wait_until(f"the Pods of {selector}", lambda: picker.addresses() == expected)  # noqa: B023
 
 
 def test_an_old_pool_is_served_by_its_group(api_server: ApiServer, world: World) -> None:
@@ -403,3 +428,59 @@ def test_it_picks_on_while_the_api_server_is_away_and_catches_up(api_server: Api
             world.pool(sim.ports[1])
             wait_until("the new ports", lambda: picker.addresses() == {other}, 10)
             assert picker.pick().endpoints == [other]
+
+
+def test_the_last_leader_serves_on_while_the_api_server_is_away_for_longer_than_its_lease(
+    api_server: ApiServer, world: World
+) -> None:
+    with simulated_servers(2) as sim:
+        world.pool(*sim.ports)
+        world.pod("a", "127.0.0.1")
+        one, other = (f"127.0.0.1:{port}" for port in sim.ports)
+        with two_replicas(api_server, world) as (leader, standby):
+            wait_until("both", lambda: leader.addresses() == {one, other})
+            api_server.stop()
+            try:
+                ends = time.monotonic() + DEFAULT_PACE.lease_seconds + 5.0
+                while time.monotonic() < ends:
+                    assert (leader.health(), leader.health(EXT_PROC)) == ("SERVING", "SERVING")
+                    assert leader.pick().status == 200
+                    time.sleep(0.1)
+                page = call(f"http://127.0.0.1:{leader.metrics_port}/readyz")
+                assert page.status == 200
+                assert "serving on, as the last that led" in json.dumps(page.json()["remarks"])
+                assert standby.health() == "NOT_SERVING"
+                assert "standing by: " in call(f"http://127.0.0.1:{standby.metrics_port}/readyz").body.decode()
+            finally:
+                api_server.start()
+            world.pool(sim.ports[1])
+            pickers = (leader, standby)
+            wait_until("one to serve", lambda: sum(picker.health() == "SERVING" for picker in pickers) == 1, 20)
+            wait_until("the new ports", lambda: leader.addresses() == standby.addresses() == {other}, 10)
+
+
+def test_an_api_server_that_stands_still_is_remarked_on_soon_and_stops_nothing(
+    api_server: ApiServer, world: World
+) -> None:
+    with simulated_servers(1) as sim:
+        world.pool(sim.ports[0])
+        world.pod("a", "127.0.0.1")
+        with epp(api_server, *of_pool(world)) as picker:
+            base = f"http://127.0.0.1:{picker.metrics_port}"
+
+            def ages() -> list[float]:
+                page = call(f"{base}/metrics").body.decode()
+                return [float(age) for age in re.findall(r"stellwerk_kube_age_seconds{.*} (.*)", page)]
+
+            def remarks() -> str:
+                return json.dumps(call(f"{base}/readyz").json()["remarks"])
+
+            wait_until("a first pick", lambda: picker.pick().status == 200)
+            assert max(ages()) == 0.0
+            with api_server.frozen():
+                wait_until("a remark", lambda: "API server: " in remarks(), 30)
+                assert min(ages()) > 4.0
+                assert picker.health() == "SERVING"
+                assert picker.pick().status == 200
+            wait_until("no remark", lambda: "API server: " not in remarks(), 30)
+            wait_until("everything is as new", lambda: max(ages()) == 0.0)

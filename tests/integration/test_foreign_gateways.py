@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import grpc
 import pytest
 from envoy.config.core.v3 import base_pb2 as core
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kit.processes import call, free_port, simulated_servers, stellwerk, wait_until
 
@@ -181,6 +183,57 @@ def test_a_listing_and_an_observed_request_take_nothing(picker: Picker) -> None:
     observed.observability_mode = True
     assert picker.converse(observed) == []
     assert picker.in_flight() == 0
+
+
+def test_the_page_has_upstreams_families_under_new_and_old_names(picker: Picker) -> None:
+    stream = [response_body(b"data: {}\n\n", end=False) for _ in range(3)]
+    picker.converse(
+        request_headers(), request_body(), response_headers("text/event-stream"), *stream, response_body(b"")
+    )
+
+    def samples() -> dict[tuple[str, ...], float]:
+        page = call(f"{picker.admin}/metrics").body.decode()
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+        }
+
+    def total(name: str) -> float:
+        return sum(value for key, value in samples().items() if key[0] == name)
+
+    wait_until("the end of the stream", lambda: total("llm_d_epp_request_streaming_itl_seconds_count") == 2)
+    for name in (
+        "llm_d_epp_request_processing_duration_seconds_count",
+        "llm_d_epp_response_processing_duration_seconds_count",
+        "llm_d_epp_scheduler_e2e_duration_seconds_count",
+        "llm_d_epp_extproc_stream_duration_seconds_count",
+        "inference_objective_request_duration_seconds_count",
+        "inference_extension_scheduler_e2e_duration_seconds_count",
+    ):
+        assert total(name) >= 1, name
+    assert samples()["llm_d_epp_extproc_streams_total", "OK"] >= 1
+    assert total("inference_objective_request_total") == total("llm_d_epp_request_total")
+    assert total("inference_pool_ready_pods") == 2
+    call_open = picker.channel.stream_stream(
+        PATH,
+        request_serializer=pb.ProcessingRequest.SerializeToString,
+        response_deserializer=pb.ProcessingResponse.FromString,
+    )
+    waits = threading.Event()
+
+    def messages() -> Iterator[pb.ProcessingRequest]:
+        yield request_headers()
+        yield request_body()
+        waits.wait(SECONDS)
+
+    answers = call_open(messages(), timeout=SECONDS)
+    next(answers)
+    assert total("llm_d_epp_inflight_requests") == 1
+    assert any(key[0] == "llm_d_epp_inflight_tokens" for key in samples())
+    waits.set()
+    list(answers)
+    wait_until("nothing in flight", lambda: total("llm_d_epp_inflight_requests") == 0)
 
 
 @pytest.mark.parametrize(

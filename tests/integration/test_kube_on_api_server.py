@@ -313,7 +313,7 @@ def test_leadership_changes_hands(home: tuple[ApiServer, str, Path]) -> None:
     async def story() -> None:
         async with connected(kubeconfig(server, path)) as client:
             elections = [Election(client, "epp", namespace, name, pace) for name in ("one", "two", "three")]
-            tasks = [asyncio.create_task(election.run(lambda leads: None)) for election in elections]
+            tasks = [asyncio.create_task(election.run(lambda: None)) for election in elections]
             for _ in range(3):
                 await until(lambda: sum(election.is_leader for election in elections) == 1)
                 (leader,) = [index for index, election in enumerate(elections) if election.is_leader]

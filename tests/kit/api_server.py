@@ -9,6 +9,7 @@ import functools
 import json
 import secrets
 import shutil
+import signal
 import ssl
 import subprocess
 import time
@@ -81,6 +82,16 @@ class ApiServer:
         process = self._running.pop(name)
         process.kill()
         process.wait()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """kube-apiserver stands still: its connections stay open, and nobody answers."""
+        process = self._running["kube-apiserver"]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End everything."""

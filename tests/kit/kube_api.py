@@ -7,16 +7,17 @@ server, a proxy in front of it or a lagging replica may misbehave.
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from aiohttp import web
 
-from stellwerk.control.kube.resource import Resource
+from stellwerk.control.kube.resource import POOLS, Resource
 from stellwerk.edge.kube.access import Access, Secret
 from stellwerk.edge.kube.client import DEFAULT_LIMITS, ClientLimits, KubeClient
+from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
 
 Object = dict[str, Any]
 Event = tuple[int, str, Object, Object | None]
@@ -31,10 +32,16 @@ class Lies:
     """Every answer is this error."""
     watch_status: int = 0
     """Every watch is answered by this error."""
+    write_status: int = 0
+    """Every write is answered by this error."""
     list_lag: int = 0
     """Lists are as of so many revisions ago."""
     hangs: bool = False
     """No answer comes."""
+    watch_hangs: bool = False
+    """A watch gets no head."""
+    spoils_lists: bool = False
+    """What a list holds are no objects."""
     garble: Callable[[list[Event]], list[Event]] | None = None
     """What becomes of the events that a watch is about to send."""
     missing: set[str] = field(default_factory=set)
@@ -72,9 +79,12 @@ class KubeApi:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def client(self, token: str | None = None, limits: ClientLimits = DEFAULT_LIMITS) -> KubeClient:
+    def client(
+        self, token: str | None = None, limits: ClientLimits = DEFAULT_LIMITS, pulse: PulsePace = DEFAULT_PULSE
+    ) -> KubeClient:
         """A client of this server."""
-        return KubeClient(Access(self.url, token=Secret(data=token.encode()) if token else None), limits)
+        secret = Secret(data=token.encode()) if token else None
+        return KubeClient(Access(self.url, token=secret), limits, pulse=pulse)
 
     async def start(self) -> None:
         """Listen; on the same port again after a `stop`."""
@@ -158,8 +168,10 @@ class KubeApi:
             await asyncio.sleep(0.01)
         if self.wanted_token and request.headers.get("Authorization") != f"Bearer {self.wanted_token}":
             return _status(401, "Unauthorized")
-        if lies.status:
-            return _status(lies.status)
+        if lies.status or (lies.write_status and request.method != "GET"):
+            return _status(lies.status or lies.write_status)
+        if request.path == "/readyz":
+            return web.Response(text="ok")
         parts = request.path.strip("/").split("/")
         group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
         namespace = ""
@@ -200,6 +212,8 @@ class KubeApi:
         if start + limit < len(found):
             metadata["continue"] = f"{now}:{start + limit}"
         items = [{name: part for name, part in value.items() if name not in ("apiVersion", "kind")} for value in page]
+        if self.lies.spoils_lists:
+            items = [{}]
         return web.json_response({"kind": "List", "metadata": metadata, "items": items})
 
     def _as_of(self, kind: str, revision: int) -> list[Object]:
@@ -215,6 +229,8 @@ class KubeApi:
         return [state[key] for key in sorted(state)]
 
     async def _watch(self, request: web.Request, kind: str, namespace: str) -> web.StreamResponse:
+        while self.lies.watch_hangs:  # noqa: ASYNC110 - a test sets it back
+            await asyncio.sleep(0.01)
         if self.lies.watch_status:
             return _status(self.lies.watch_status)
         at = int(request.query.get("resourceVersion") or self.revision)
@@ -366,6 +382,16 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+def pool(name: str, labels: dict[str, str], ports: Iterable[int] = (8000,)) -> Object:
+    """An InferencePool v1."""
+    return {
+        "apiVersion": POOLS.api_version,
+        "kind": POOLS.kind,
+        "metadata": {"namespace": "default", "name": name},
+        "spec": {"selector": {"matchLabels": labels}, "targetPorts": [{"number": port} for port in ports]},
+    }
 
 
 def pod(

@@ -85,6 +85,16 @@ def test_an_upstream_configuration_with_everything_spelled_out_moves_over() -> N
     assert scorers(config) == {"queue-scorer": 2.5, "prefix-cache-scorer": 1}
 
 
+def test_an_engine_that_is_not_known_is_refused_and_a_second_extractor_too() -> None:
+    kind = "core-metrics-extractor"
+    ((path, message),) = problems(PickerConfig((spec(kind, defaultEngine="sglong"),)))
+    assert path == ("plugins", 0, "parameters")
+    assert 'defaultEngine "sglong" is not one of vllm, sglang, trtllm-serve, triton-tensorrt-llm, triton' in message
+    assert check(PickerConfig((spec(kind, defaultEngine="", engineLabelKey=""),))) == ()
+    ((path, message),) = problems(PickerConfig((spec(kind), spec(kind, "other"))))
+    assert "a second core-metrics-extractor" in message
+
+
 def test_an_unknown_type_names_the_nearest_one() -> None:
     ((path, message),) = problems(PickerConfig((spec("que-scorer"),), (profile("que-scorer"),)))
     assert path == ("plugins", 0, "type")

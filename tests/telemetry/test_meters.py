@@ -1,11 +1,12 @@
 """What is counted, under the reference picker's names; and that floods of names stay small."""
 
+from bisect import bisect_left
 from typing import Any
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from stellwerk.model.report import Report, Usage
+from stellwerk.model.report import GAP_BOUNDS, Gaps, Report, Usage
 from stellwerk.model.trace import Trace
 from stellwerk.telemetry.labels import OTHER
 from stellwerk.telemetry.meters import MAX_ROWS, MAX_UNRESOLVED, Meters
@@ -56,7 +57,6 @@ def test_a_picked_request_is_counted_and_runs_until_released() -> None:
     assert value(meters, "llm_d_epp_request_total", **M) == 1
     assert value(meters, "llm_d_epp_request_running", **M) == 1
     assert value(meters, "llm_d_epp_request_size_bytes_bucket", **M, le="2048") == 1
-    assert value(meters, "llm_d_epp_scheduler_e2e_duration_seconds_bucket", le="0.0005") == 1
     attempt = {"target_model_name": "llama-food", "endpoint_name": "a", "namespace": "default", "port": "8000"}
     assert value(meters, "llm_d_epp_scheduler_attempts_total", status="success", **attempt) == 1
     rewrite = {"model_rewrite_name": "default/food", "model_name": "food", "target_model": "llama-food"}
@@ -155,12 +155,32 @@ def test_buckets_are_the_references_own() -> None:
     assert value(meters, "llm_d_epp_request_streaming_tpot_seconds_bucket", **M, le="0.00205") == 0
 
 
+def test_gaps_between_chunks_are_added_to_the_row() -> None:
+    meters, gaps = Meters(), Gaps()
+    for seconds in (0.01, 0.03, 5.0):
+        gaps.counts[bisect_left(GAP_BOUNDS, seconds)] += 1
+        gaps.seconds += seconds
+    for _ in range(2):
+        meters.finished(PICKED, msgspec.structs.replace(REPORT, gaps=gaps), fairness_id="team-a")
+    meters.finished(PICKED, REPORT, fairness_id="team-a")
+    name = "llm_d_epp_request_streaming_itl_seconds"
+    assert [value(meters, f"{name}_bucket", **M, le=le) for le in ("0.005", "0.01", "0.04", "2", "+Inf")] == [
+        0,
+        2,
+        4,
+        4,
+        6,
+    ]
+    assert value(meters, f"{name}_sum", **M) == 10.08
+
+
 def test_other_events_are_counted() -> None:
     meters = Meters()
     meters.mismatched("default/llama")
     meters.matched(ratio=0.5, prefix_bytes=1024)
     assert value(meters, "stellwerk_served_elsewhere_total", pool="default/llama") == 1
-    assert value(meters, "llm_d_epp_prefix_indexer_hit_ratio_bucket", le="0.5") == 1
+    index = {"plugin_name": "approx-prefix-cache-producer", "plugin_type": "approx-prefix-cache-producer"}
+    assert value(meters, "llm_d_epp_prefix_indexer_hit_ratio_bucket", **index, le="0.5") == 1
 
 
 def test_without_a_tenant_the_default_one_counts() -> None:

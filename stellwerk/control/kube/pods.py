@@ -12,13 +12,10 @@ import msgspec
 from stellwerk.control.address import is_reachable, literal
 from stellwerk.control.fields import OWN_GROUP, Metadata
 from stellwerk.control.intake import Item, Origin
-from stellwerk.control.kinds import Engine, ModelServer, ServerSpec
+from stellwerk.control.kinds import ModelServer, ServerSpec
 from stellwerk.control.kube.resource import Object
 from stellwerk.control.membership import ACTIVE_PORTS
 
-ENGINE_LABELS = ("llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type")
-"""The newer name counts."""
-_ENGINES = {engine.value: engine for engine in Engine}
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -44,8 +41,6 @@ def server_of(pod: Object) -> Item | None:
     address = pod["address"]
     if address is None or not pod["is_ready"] or "deletionTimestamp" in metadata:
         return None
-    labels = _texts(metadata.get("labels"))
-    engine = next((labels[name] for name in ENGINE_LABELS if name in labels), "")
     namespace, name = str(metadata.get("namespace") or "default"), str(metadata["name"])
     server = ModelServer(
         api_version=f"{OWN_GROUP}/v1alpha1",
@@ -53,12 +48,12 @@ def server_of(pod: Object) -> Item | None:
         metadata=Metadata(
             name=name,
             namespace=namespace,
-            labels=labels,
+            labels=_texts(metadata.get("labels")),
             annotations=_texts(metadata.get("annotations")),
             creation_timestamp=_time(metadata.get("creationTimestamp")),
             uid=str(metadata.get("uid") or ""),
         ),
-        spec=ServerSpec(address=address, engine=_ENGINES.get(engine, Engine.VLLM)),
+        spec=ServerSpec(address=address),
     )
     return Item(server, Origin(f"Pod {namespace}/{name}"))
 

@@ -4,14 +4,14 @@ Pure and level-based: the Draft depends on what is there now. Only what changed 
 Pods than before takes effect once those Pods are known, so that an edited selector does not empty it meanwhile.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import cast
 
 from msgspec import Struct
 
-from stellwerk.control.fields import POOL_GROUP
+from stellwerk.control.fields import Metadata
 from stellwerk.control.finding import Finding
-from stellwerk.control.intake import Intake, Item, admit
+from stellwerk.control.intake import Intake, Item, Origin, admit
 from stellwerk.control.kinds import (
     InferenceModel,
     InferenceModelRewrite,
@@ -19,40 +19,43 @@ from stellwerk.control.kinds import (
     InferencePool,
     OldInferencePool,
     Pool,
+    PoolSpec,
+    Port,
+    SelectedPool,
+    Selector,
 )
 from stellwerk.control.kube.pods import server_of
-from stellwerk.control.kube.resource import POOL_RESOURCES, Key, Object, Resource
+from stellwerk.control.kube.resource import POOL_RESOURCES, POOLS, Key, Object, Resource
 from stellwerk.control.membership import selector_of
 
 Policy = InferenceModel | InferenceObjective | InferenceModelRewrite
 
 
 class Selection(Struct, frozen=True, order=True):
-    """The Pods that one watch follows: a namespace and the labels that they have."""
+    """The Pods that one watch follows: a namespace and the selector, as an API server takes it."""
 
     namespace: str
-    labels: tuple[tuple[str, str], ...]
-
-    @property
-    def selector(self) -> str:
-        """As an API server takes it."""
-        return ",".join(f"{key}={value}" for key, value in self.labels)
+    selector: str
 
 
 def selection_of(pool: Pool) -> Selection | None:
     """The Pods of `pool`; None: an empty selector selects nothing."""
-    labels = tuple(sorted(selector_of(pool).items()))
+    if isinstance(pool, SelectedPool):
+        return Selection(pool.metadata.namespace, pool.expression)
+    labels = ",".join(f"{key}={value}" for key, value in sorted(selector_of(pool).items()))
     return Selection(pool.metadata.namespace, labels) if labels else None
 
 
-def pool_of_selector(namespace: str, name: str, labels: Mapping[str, str], ports: Iterable[int]) -> Object:
-    """The InferencePool that a selector and ports given by flags stand for."""
-    return {
-        "apiVersion": f"{POOL_GROUP}/v1",
-        "kind": "InferencePool",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {"selector": {"matchLabels": dict(labels)}, "targetPorts": [{"number": port} for port in ports]},
-    }
+def pool_of_flags(namespace: str, name: str, expression: str, ports: Iterable[int]) -> Item:
+    """The pool that a selector and ports given by flags stand for."""
+    pool = SelectedPool(
+        api_version=POOLS.api_version,
+        kind=POOLS.kind,
+        metadata=Metadata(name=name, namespace=namespace),
+        spec=PoolSpec(Selector({}), tuple(Port(port) for port in ports)),
+        expression=expression,
+    )
+    return Item(pool, Origin("--endpoint-selector"))
 
 
 class World:
@@ -68,6 +71,11 @@ class World:
     def choose(self, pools: Collection[Key]) -> None:
         """From here on these pools matter."""
         self._chosen = frozenset(pools)
+
+    def add(self, pool: Item) -> None:
+        """A pool without an object."""
+        metadata = pool.object.metadata
+        self._read.setdefault(POOLS, {})[metadata.namespace, metadata.name] = Intake(items=(pool,))
 
     def put(self, resource: Resource, key: Key, value: Object | None) -> None:
         """A pool or policy as it is now; None: it is gone."""

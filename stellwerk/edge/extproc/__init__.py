@@ -3,7 +3,8 @@
 `service` holds the conversations and speaks with the engine; `wire` is the protobuf part.
 """
 
+from stellwerk.edge.extproc.metrics import families
 from stellwerk.edge.extproc.service import PATH, ExtProcService
 from stellwerk.edge.extproc.settings import Counts, ExtProcSettings
 
-__all__ = ["PATH", "Counts", "ExtProcService", "ExtProcSettings"]
+__all__ = ["PATH", "Counts", "ExtProcService", "ExtProcSettings", "families"]

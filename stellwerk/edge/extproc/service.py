@@ -144,13 +144,17 @@ class Conversation:
     """One call: decodes messages, runs the exchange, carries out its commands. A `edge.grpc.service.Handler`."""
 
     __slots__ = (
+        "_answer_seconds",
         "_armed_at",
+        "_began_at",
         "_exchange",
         "_has_failed",
         "_held_bytes",
         "_is_first",
+        "_is_handled",
         "_is_said",
         "_service",
+        "_status",
         "call",
         "is_open",
         "ticket",
@@ -166,7 +170,14 @@ class Conversation:
             pool = reading.pool(call.metadata)
             if pool is not None:
                 self._exchange.route(pool)
+        self._began_at = -1.0
+        """When its first message came; negative before that."""
+        self._answer_seconds: float | None = None
+        """Spent on the answer so far; None: none of it was seen."""
+        self._status = Status.CANCELLED
         self._is_first = True
+        self._is_handled = False
+        """Whether the request is decided, one way or the other."""
         self._is_said = False
         self._has_failed = False
         self._held_bytes = 0
@@ -190,7 +201,7 @@ class Conversation:
             self.is_open = False
             self._is_said = True
             self._service.forget(self)
-            self._run(self._exchange.closed)
+            self._count(self._run(self._exchange.closed))
 
     # From the service
 
@@ -213,9 +224,12 @@ class Conversation:
 
     # Inside
 
-    def _run(self, step: Callable[..., Commands], *arguments: object) -> None:
-        """The one broad door: a bug in here, in the exchange or in the engine ends here, and ends this stream only."""
+    def _run(self, step: Callable[..., Commands], *arguments: object) -> float:
+        """The one broad door: a bug in here, in the exchange or in the engine ends here, and ends this stream only.
+        Returns when it began."""
         now = self._service.clock()
+        if self._began_at < 0.0:
+            self._began_at = now
         try:
             self._carry_out(step(*arguments, now), now)
         except Exception:  # noqa: BLE001
@@ -227,6 +241,10 @@ class Conversation:
                 self._run(self._exchange.fail)
             elif not self._is_said:
                 self._finish(Status.INTERNAL, "internal error")
+        spent = self._answer_seconds
+        if spent is not None:
+            self._answer_seconds = spent + self._service.clock() - now
+        return now
 
     def _read(self, message: bytes, now: float) -> Commands:
         try:
@@ -251,6 +269,7 @@ class Conversation:
             headers = reading.header_map(http.headers.headers)
             return exchange.request_headers(reading.head(headers, self._service.make_id, now), http.end_of_stream, now)
         if which == "response_headers":
+            self._answer_seconds = self._answer_seconds or 0.0
             http = request.response_headers
             return exchange.response_headers(reading.header_map(http.headers.headers), http.end_of_stream, now)
         if which == "response_body":
@@ -298,12 +317,14 @@ class Conversation:
                 self.call.send(
                     wire.forward(command, f"{service.ticket_prefix}{self.ticket}" if service.is_own else None)
                 )
+                self._handled(now)
             elif type(command) is Ask:
                 self._ask(command, now)
             elif type(command) is Reply:
                 service.counts.replies += 1
                 self.call.send(wire.reply(command))
                 self._finish(Status.OK)
+                self._handled(now)
             elif type(command) is Finish:
                 self._finish(Status.OK)
             elif type(command) is Abort:
@@ -320,13 +341,17 @@ class Conversation:
         service = self._service
         mine: Outcome | None = None
         others: list[Decided] = []
-        for decided in service.receive(ask, now):
+        before = service.clock()
+        commands = service.receive(ask, now)
+        after = service.clock()
+        service.counts.scheduling_seconds.observe(after - before)
+        for decided in commands:
             if decided.ticket == ask.ticket and mine is None:
                 mine = decided.outcome
             else:
                 others.append(decided)
         if mine is not None:
-            self._carry_out(self._exchange.decided(mine, now), now)
+            self._carry_out(self._exchange.decided(mine, now), after)
         else:
             service.waiting[ask.ticket] = self
             self._carry_out(self._exchange.undecided(), now)
@@ -353,6 +378,21 @@ class Conversation:
             self._armed_at = deadline
             service.deadlines.add(deadline, self)
 
+    def _handled(self, now: float) -> None:
+        """The proxy knows what to do with the request."""
+        if not self._is_handled:
+            self._is_handled = True
+            self._service.counts.request_seconds.observe(now - self._began_at)
+
+    def _count(self, now: float) -> None:
+        """The call is over."""
+        counts = self._service.counts
+        counts.ended[self._status] = counts.ended.get(self._status, 0) + 1
+        counts.stream_seconds.observe(now - self._began_at)
+        if self._answer_seconds is not None:
+            counts.answer_seconds.observe(self._answer_seconds)
+
     def _finish(self, status: Status, message: str = "") -> None:
         self._is_said = True
+        self._status = status
         self.call.finish(status, message)

@@ -1,10 +1,13 @@
 """What the ext_proc service is told, and what it counts."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from stellwerk.config import Timeouts
+from stellwerk.edge.grpc.status import Status
 from stellwerk.exchange.limits import BodyLimits
 from stellwerk.exchange.settings import ExchangeSettings
+from stellwerk.telemetry import buckets
+from stellwerk.telemetry.render import Histogram
 
 
 class ExtProcSettings(Struct, frozen=True):
@@ -57,3 +60,13 @@ class Counts(Struct):
     failures: int = 0
     """Bugs. Each is in the log."""
     pauses: int = 0
+    ended: dict[Status, int] = field(default_factory=dict)
+    """Calls that are over, by how: CANCELLED where the proxy ended them before us."""
+    stream_seconds: Histogram = field(default_factory=lambda: Histogram(buckets.STREAM))
+    """How long calls were open."""
+    scheduling_seconds: Histogram = field(default_factory=lambda: Histogram(buckets.SCHEDULING))
+    """The engine's work on one request."""
+    request_seconds: Histogram = field(default_factory=lambda: Histogram(buckets.REQUEST_PROCESSING))
+    """From the beginning of a call to the decision, or to the answer that we give ourselves."""
+    answer_seconds: Histogram = field(default_factory=lambda: Histogram(buckets.RESPONSE_PROCESSING))
+    """Our work on one answer, summed up over its messages; of answers that pass by here."""

@@ -18,6 +18,11 @@ class Status(IntEnum):
     INTERNAL = 13
     UNAVAILABLE = 14
 
+    @property
+    def shown(self) -> str:
+        """As Go names it, for metrics: `InvalidArgument`."""
+        return {"OK": "OK", "CANCELLED": "Canceled"}.get(self.name) or self.name.title().replace("_", "")
+
 
 class GrpcError(Exception):
     """Refuses or ends a call with `status`."""

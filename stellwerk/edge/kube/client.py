@@ -17,6 +17,7 @@ from msgspec import Struct
 from stellwerk.control.kube.resource import Object, Resource
 from stellwerk.edge.kube.access import Access, Credentials, find
 from stellwerk.edge.kube.errors import ApiError, error_of
+from stellwerk.edge.kube.pulse import DEFAULT_PULSE, Pulse, PulsePace
 from stellwerk.edge.kube.stream import WatchStream
 
 PATCHES = {
@@ -67,8 +68,16 @@ class Listed(Struct, frozen=True):
 class KubeClient:
     """One API server. Owner of the connections; `close` ends them."""
 
-    def __init__(self, access: Access, limits: ClientLimits = DEFAULT_LIMITS, user_agent: str = "stellwerk") -> None:
+    def __init__(
+        self,
+        access: Access,
+        limits: ClientLimits = DEFAULT_LIMITS,
+        user_agent: str = "stellwerk",
+        pulse: PulsePace = DEFAULT_PULSE,
+    ) -> None:
         self.access, self.limits = access, limits
+        self.pulse = Pulse(self._are_you_there, pulse)
+        """Whether the server answers; somebody has to run it."""
         self._user_agent = user_agent
         self._credentials = Credentials(access)
         self._session: aiohttp.ClientSession | None = None
@@ -214,9 +223,14 @@ class KubeClient:
         path = resource.path(namespace)
         response = await self._send("GET", path, query, None, _JSON, timeout, limits.watch_start_seconds)
         try:
-            yield WatchStream(response.content, limits.max_line_bytes, limits.idle_seconds, f"watch of {resource}")
+            what, heard = f"watch of {resource}", self.pulse.heard
+            yield WatchStream(response.content, limits.max_line_bytes, limits.idle_seconds, what, heard)
         finally:
             response.close()
+
+    async def _are_you_there(self) -> bytes:
+        """Everybody may ask that. A server that is about to go still serves: "shutdown" is no fault."""
+        return await self._body("GET", "/readyz", {"exclude": "shutdown"})
 
     async def _body(
         self,
@@ -252,6 +266,9 @@ class KubeClient:
                 self._credentials.refresh(is_refused=is_second)
                 async with asyncio.timeout(head_seconds):
                     response = await self._request(method, path, query, value, content_type, timeout)
+            if response.status < 500:
+                # A gateway in between says 502 to 504 in the server's place.
+                self.pulse.heard()
             if response.status < 300:
                 return response
             try:

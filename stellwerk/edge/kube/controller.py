@@ -106,7 +106,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.copies.run(), name="copies")
             if self._election is not None:
-                group.create_task(self._election.run(self._on_lead), name="lease")
+                group.create_task(self._election.run(self._wake.set), name="lease")
             group.create_task(self._rounds(), name="rounds")
 
     @property
@@ -155,9 +155,6 @@ class Controller:
                 self._assembly.put(resource, key, copies.get(key))
         if resource in (POOLS, OLD_POOLS, *POLICY_RESOURCES):
             self._models_changed = True
-        self._wake.set()
-
-    def _on_lead(self, leads: bool) -> None:
         self._wake.set()
 
     # -- rounds ----------------------------------------------------------------------------------------------------

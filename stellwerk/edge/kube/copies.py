@@ -11,6 +11,7 @@ from functools import partial
 from stellwerk.control.kube.replica import Keep
 from stellwerk.control.kube.resource import Key, Object, Resource, without_bulk
 from stellwerk.edge.kube.client import KubeClient
+from stellwerk.edge.kube.following import silence
 from stellwerk.edge.kube.reflector import Reflector
 from stellwerk.telemetry.render import Family
 
@@ -70,7 +71,7 @@ class Copies:
             self._group = group
             for reflector in self._all():
                 self._start(reflector)
-            await asyncio.Event().wait()
+            await self._client.pulse.run()
 
     def objects(self, resource: Resource) -> Mapping[Key, Object]:
         """What is known of a kind. Do not change it; it changes."""
@@ -93,7 +94,8 @@ class Copies:
     @property
     def problems(self) -> list[str]:
         """What is not up to date, and why."""
-        return [f"{reflector}: {reflector.error}" for reflector in self._all() if reflector.error]
+        behind = [f"{reflector}: {reflector.error}" for reflector in self._all() if reflector.error]
+        return [*map(str, silence(self._client.pulse)), *behind]
 
     @property
     def age_seconds(self) -> float:
@@ -116,7 +118,7 @@ class Copies:
         yield Family(
             "stellwerk_kube_age_seconds",
             "gauge",
-            "Since the API server last confirmed the copy; 0 while a watch is open.",
+            "Since the API server last confirmed the copy; 0 while it is watched and answers.",
             ("resource",),
             tuple(((kind,), max(min(one.age_seconds, 1e9) for one in known)) for kind, known in rows),
         )

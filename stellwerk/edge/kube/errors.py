@@ -41,7 +41,12 @@ class ApiError(Exception):
     @property
     def is_unanswered(self) -> bool:
         """Nobody answered, or not to the end."""
-        return self.status == 0
+        return self.status == 0 and not self.is_unusable
+
+    @property
+    def is_unusable(self) -> bool:
+        """Something was answered, and it is no good: asking again soon would get the same."""
+        return self.reason in ("TooLarge", "Malformed")
 
 
 def error_of(status: int, body: bytes, retry_after: str | None = None) -> ApiError:

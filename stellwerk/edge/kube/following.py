@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from stellwerk.control.finding import Finding
+from stellwerk.edge.kube.pulse import Pulse
 from stellwerk.edge.kube.reflector import Reflector
 
 log = logging.getLogger("stellwerk.kube")
@@ -51,8 +52,8 @@ class Gathering:
 class Status:
     """How it goes. Times are Unix seconds."""
 
-    def __init__(self, reflectors: Callable[[], Collection[Reflector]]) -> None:
-        self._reflectors = reflectors
+    def __init__(self, reflectors: Callable[[], Collection[Reflector]], pulse: Pulse) -> None:
+        self._reflectors, self._pulse = reflectors, pulse
         self.good = 0
         """Blueprints put into effect or found unchanged."""
         self.bad = 0
@@ -80,7 +81,8 @@ class Status:
 
     @property
     def age_seconds(self) -> float:
-        """How old what is in effect may be: 0 while all watches are open; infinite before the first lists."""
+        """How old what is in effect may be: 0 while all watches are open and the server answers; infinite before the
+        first lists."""
         return max((reflector.age_seconds for reflector in self._reflectors()), default=0.0)
 
     @property
@@ -95,8 +97,16 @@ class Status:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """Objects that are left out, and kinds that cannot be followed right now."""
-        return (*self.findings, *(finding for one in self._reflectors() if (finding := _lagging(one)) is not None))
+        """Objects that are left out, a server that does not answer, and kinds that cannot be followed right now."""
+        lagging = (finding for one in self._reflectors() if (finding := _lagging(one)) is not None)
+        return (*self.findings, *silence(self._pulse), *lagging)
+
+
+def silence(pulse: Pulse) -> Iterator[Finding]:
+    """What is wrong with the API server as a whole, if anything is."""
+    if pulse.error:
+        since = f"last heard {pulse.silent_seconds:.0f} s ago; the state of then stays in effect"
+        yield Finding("API server", 0, 0, "", f"{pulse.error} ({since})")
 
 
 def _lagging(reflector: Reflector) -> Finding | None:

@@ -2,6 +2,9 @@
 
 A holder counts as alive while its record changes, measured by our own clock from when we saw it change: clocks of
 different machines are never compared.
+
+Two questions, two answers: `is_leader` ends when renewing fails, for those who write; `led_last` lasts until somebody
+else is seen to lead, for those who serve, and whom a silent API server must not stop.
 """
 
 import asyncio
@@ -47,7 +50,7 @@ class LeaseCounts(Struct):
 
 
 class Election:
-    """One candidate. `is_leader` is safe to read at any time."""
+    """One candidate. `is_leader` and `led_last` are safe to read at any time."""
 
     def __init__(
         self,
@@ -64,6 +67,8 @@ class Election:
         """Who leads, as last seen."""
         self.error = ""
         """Why the last attempt failed."""
+        self.led_last = False
+        """Whether we lead, or led until the API server went away and saw nobody follow. Two may say so for a moment."""
         self._client, self._name, self._namespace, self._identity = client, name, namespace, identity
         self._pace, self._chance = pace, chance or random.Random()
         self._seen: tuple[Any, ...] = ()
@@ -76,20 +81,25 @@ class Election:
         """Whether we lead right now."""
         return self._is_leading and time.monotonic() < self._renewed_at + self._pace.deadline_seconds
 
-    async def run(self, on_change: Callable[[bool], None]) -> None:
-        """Take part until cancelled; then give the lease back. `on_change(True)` when leadership begins, `on_change
-        (False)` when it ends."""
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Take part until cancelled; then give the lease back. `on_change` is told when `is_leader` or `led_last` is
+        different."""
         try:
             while True:
-                await self._attempt(on_change)
+                before = self._is_leading, self.led_last
+                await self._attempt()
+                if before != (self._is_leading, self.led_last):
+                    on_change()
                 await asyncio.sleep(self._pace.retry_seconds * (0.8 + 0.4 * self._chance.random()))
         finally:
-            had = self._is_leading
-            self._lead(False, on_change)
+            had = self.led_last
+            self._lead(False)
+            self.led_last, self.holder = False, ""
             if had:
+                on_change()
                 await self._release()
 
-    async def _attempt(self, on_change: Callable[[bool], None]) -> None:
+    async def _attempt(self) -> None:
         """Renew or acquire, and notice when it is too late for either."""
         left = self._renewed_at + self._pace.deadline_seconds - time.monotonic()
         limit = left if self._is_leading else self._pace.deadline_seconds
@@ -100,13 +110,13 @@ class Election:
         except (ApiError, TimeoutError) as error:
             self._failed(error)
             if self._is_leading and not self.is_leader:
-                self._lead(False, on_change)
+                self._lead(False)
             return
         self.error = ""
         if holds:
             self.counts.renewals += 1
             self._renewed_at = began
-        self._lead(holds, on_change)
+        self._lead(holds)
 
     def _failed(self, error: Exception) -> None:
         self.counts.failures += 1
@@ -114,12 +124,11 @@ class Election:
             log.warning("lease %s/%s: %s", self._namespace, self._name, error or "no answer in time")
         self.error = str(error) or "no answer in time"
 
-    def _lead(self, leads: bool, on_change: Callable[[bool], None]) -> None:
+    def _lead(self, leads: bool) -> None:
         if leads != self._is_leading:
             self._is_leading = leads
             self.counts.changes += 1
             log.info("leading" if leads else "no longer leading", extra={"fields": {"lease": self._name}})
-            on_change(leads)
 
     async def _take(self) -> bool:
         """Whether the lease is ours now."""
@@ -130,15 +139,25 @@ class Election:
                 raise
             return await self._write(None)
         spec = lease.get("spec") or {}
-        self.holder = spec.get("holderIdentity") or ""
-        mark = (self.holder, spec.get("renewTime"), spec.get("leaseTransitions"))
-        if mark != self._seen:
-            self._seen, self._seen_at = mark, time.monotonic()
+        self._look_at(spec)
         seconds = spec.get("leaseDurationSeconds") or self._pace.lease_seconds
         is_free = not self.holder or time.monotonic() - self._seen_at >= seconds
         if self.holder != self._identity and not is_free:
             return False
         return await self._write(lease)
+
+    def _look_at(self, spec: Object) -> None:
+        """Who leads, and whether that is somebody who lives."""
+        self.holder = spec.get("holderIdentity") or ""
+        mark = (self.holder, spec.get("renewTime"), spec.get("leaseTransitions"))
+        if mark == self._seen:
+            return
+        if self.holder == self._identity:
+            self.led_last = True
+        elif self.holder and self._seen[:1] == (self.holder,):
+            # Seen to renew. A record alone may be a dead leader's, out of a backup.
+            self.led_last = False
+        self._seen, self._seen_at = mark, time.monotonic()
 
     async def _write(self, lease: Object | None) -> bool:
         """Claim or renew; False if somebody else was quicker."""
@@ -164,7 +183,7 @@ class Election:
             if error.is_conflict:
                 return False
             raise
-        self.holder = self._identity
+        self.holder, self.led_last = self._identity, True
         return True
 
     async def _release(self) -> None:

@@ -25,7 +25,7 @@ def families(reflectors: Iterable[Reflector]) -> Iterator[Family]:
     yield Family(
         "stellwerk_kube_age_seconds",
         "gauge",
-        "How old the copy of the API server's objects may be: 0 while it is watched.",
+        "How old the copy of the API server's objects may be: 0 while it is watched and the server answers.",
         ("resource",),
         tuple(((kind,), max(one.age_seconds for one in members)) for kind, members in kinds),
     )

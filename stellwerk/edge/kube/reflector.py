@@ -29,6 +29,8 @@ OnChange = Callable[[Collection[Key]], None]
 """Told which objects are new, different or gone, after `objects` has changed. Must be quick and must not fail."""
 
 MAX_OBJECTS = 200_000
+MAX_UNOPENED = 3
+"""Watches in a row that never began, before the objects are listed instead."""
 _MALFORMED = (KeyError, TypeError, AttributeError, ValueError, RecursionError, msgspec.DecodeError)
 _BREATH = 50
 """Objects decoded in one go: the event loop serves requests in between."""
@@ -45,7 +47,7 @@ class ReflectorPace(Struct, frozen=True):
     retry_unanswered_seconds: float = 1.0
     """Longest pause while nobody answers: so that little time is lost once somebody does."""
     retry_refused_seconds: float = 15.0
-    """Longest pause while the server answers with errors."""
+    """Longest pause while the server answers with errors; and between lists in place of watches that never begin."""
     steady_seconds: float = 5.0
     """How long a watch must last for failures before it to be forgotten."""
     doubt_seconds: float = 2.0
@@ -110,6 +112,7 @@ class Reflector:
         self._missing_since: float | None = None
         self._stale_since: float | None = None
         self._failures = 0
+        self._unopened = 0
         self._was_unanswered = False
         self._is_told = False
         """Whether the log says that it is not up to date."""
@@ -130,10 +133,10 @@ class Reflector:
 
     @property
     def age_seconds(self) -> float:
-        """How old the copy may be: 0 while a watch is open, else the time since the server was last heard; infinite
-        before that."""
+        """How old the copy may be: 0 while a watch is open and the server answers, else the time since it last did;
+        infinite before that."""
         if self._is_watching:
-            return 0.0
+            return self._client.pulse.silent_seconds
         age = time.monotonic() - self._heard_at
         is_as_told = not self.is_installed and age <= 1.5 * self._pace.look_again_seconds
         return 0.0 if is_as_told else age
@@ -153,13 +156,15 @@ class Reflector:
                 await asyncio.sleep(self._after(error, on_change))
 
     def _must_list(self) -> bool:
-        replica = self._replica
-        old = time.monotonic() - self._listed_at >= self._pace.watch_seconds / 2
-        return not self.synced or not replica.version or replica.is_doubtful or old
+        replica, age = self._replica, time.monotonic() - self._listed_at
+        is_old = age >= self._pace.watch_seconds / 2
+        is_deaf = self._unopened >= MAX_UNOPENED and age >= self._pace.retry_refused_seconds
+        return not self.synced or not replica.version or replica.is_doubtful or is_old or is_deaf
 
     async def _list(self, on_change: OnChange) -> None:
         """Read all pages, and take them over at once."""
         self.counts.lists += 1
+        self._unopened = 0
         items: list[Object] = []
         version = go_on = ""
         while True:
@@ -177,12 +182,15 @@ class Reflector:
                     await asyncio.sleep(0)
                 items.append(self._kept(raw))
             go_on = page.metadata.go_on
-            if len(items) > MAX_OBJECTS:
-                raise ApiError(0, "TooLarge", f"there are more than {MAX_OBJECTS:,} {self}: narrow the selector")
+            self._bound(len(items))
             if not go_on:
                 break
         self._refuse_stale(version)
         self._take_over(items, version, on_change)
+
+    def _bound(self, count: int) -> None:
+        if count > MAX_OBJECTS:
+            raise ApiError(0, "TooLarge", f"there are more than {MAX_OBJECTS:,} {self}: narrow the selector")
 
     def _kept(self, raw: msgspec.Raw) -> Object:
         try:
@@ -220,6 +228,7 @@ class Reflector:
     async def _watch(self, on_change: OnChange) -> None:
         """One watch, until it ends or a list is due."""
         self.counts.watches += 1
+        self._unopened += 1
         seconds = self._pace.watch_seconds * (0.5 + 0.5 * self._chance.random())
         watch = self._client.watch(
             self.resource, self.namespace, self.label_selector, self.field_selector, self._replica.version, seconds
@@ -228,14 +237,15 @@ class Reflector:
         try:
             async with watch as stream:
                 began = time.monotonic()
+                self._unopened = 0
                 self._is_well()
                 self._is_watching = True
                 await self._follow(stream, seconds, on_change)
         finally:
             now = time.monotonic()
             if self._is_watching:
+                self._heard_at = now - self.age_seconds
                 self._is_watching = False
-                self._heard_at = now
             if now - began >= self._pace.steady_seconds:
                 self._failures, self._is_told = 0, False
         if now - began < self._pace.retry_seconds and not self._replica.is_doubtful:
@@ -261,8 +271,8 @@ class Reflector:
                 key = self._replica.event(event.type, event.object)
                 if key is not None:
                     changed[key] = None
+                self._bound(len(self._replica.objects))
         except _MALFORMED as error:
-            self._replica.version = ""
             raise ApiError(0, "Malformed", f"a watch of {self.resource} sent no object: {error!r}") from None
         finally:
             if changed:
@@ -277,8 +287,6 @@ class Reflector:
 
     def _after(self, error: ApiError, on_change: OnChange) -> float:
         """Learn from the failure; returns the pause before the next attempt, in seconds."""
-        if not error.is_unanswered:
-            self._heard_at = time.monotonic()
         if self._is_optional and error.status in (403, 404):
             return self._missing(error, on_change)
         self.counts.errors += 1
@@ -289,7 +297,7 @@ class Reflector:
             self.counts.expired += 1
         elif error.reason != "Ended":
             self._say(error)
-        if error.is_expired or (self._failures > 3 and not error.is_unanswered):
+        if error.is_expired or error.is_unusable or (self._failures > 3 and not error.is_unanswered):
             self._replica.version = ""
         return max(self._pause(), error.retry_after_seconds or 0.0)
 
@@ -315,6 +323,7 @@ class Reflector:
                 log.info("%s: %s; counts as empty until that changes", self, error.reason)
             self.is_installed = False
             self.error = ""
+            self._heard_at = now
             self._tell(self._replica.relisted((), ""), on_change)
         elif self.synced:
             self._say(error)

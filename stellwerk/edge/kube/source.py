@@ -8,7 +8,7 @@ says how old it is.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
 from msgspec import Struct
@@ -18,9 +18,10 @@ from stellwerk.blueprint import Blueprint, Draft, build
 from stellwerk.control.changes import changes
 from stellwerk.control.kube.pods import kept_of_pod
 from stellwerk.control.kube.resource import PODS, POLICY_RESOURCES, POOL_RESOURCES, POOLS, Key, Resource
-from stellwerk.control.kube.world import Selection, World, pool_of_selector
+from stellwerk.control.kube.world import Selection, World, pool_of_flags
 from stellwerk.edge.kube.client import KubeClient
 from stellwerk.edge.kube.following import Gathering, Status
+from stellwerk.edge.kube.pulse import Pulse
 from stellwerk.edge.kube.reflector import DEFAULT_PACE, OnChange, Reflector, ReflectorPace
 from stellwerk.model.picker_config import PickerConfig
 
@@ -31,7 +32,7 @@ _WAIT_SAID_SECONDS = 10.0
 
 
 class Scope(Struct, frozen=True):
-    """Which pools matter. One of: `pools` by name, or `labels` and `ports` without any InferencePool."""
+    """Which pools matter. One of: `pools` by name, or `selector` and `ports` without any InferencePool."""
 
     namespace: str | None = None
     """Where all of them are; None: in several namespaces."""
@@ -39,7 +40,8 @@ class Scope(Struct, frozen=True):
     """Namespace and name. More may come by `KubeSource.choose`."""
     pool_resources: tuple[Resource, ...] = POOL_RESOURCES
     """Groups and versions in which pools are looked for."""
-    labels: tuple[tuple[str, str], ...] = ()
+    selector: str = ""
+    """Of Pods, as an API server takes it."""
     ports: tuple[int, ...] = ()
     namespaces: tuple[str, ...] = ()
     """Where to look for those of several namespaces; none: across the cluster."""
@@ -50,9 +52,9 @@ class Scope(Struct, frozen=True):
         return Scope(namespace, frozenset({(namespace, name)}), (resource,))
 
     @staticmethod
-    def of_selector(namespace: str, name: str, labels: Mapping[str, str], ports: Iterable[int]) -> "Scope":
-        """Pods with `labels` as a pool of that name, without an InferencePool."""
-        return Scope(namespace, frozenset({(namespace, name)}), (), tuple(sorted(labels.items())), tuple(ports))
+    def of_selector(namespace: str, name: str, selector: str, ports: Iterable[int]) -> "Scope":
+        """Pods that `selector` matches as a pool of that name, without an InferencePool."""
+        return Scope(namespace, frozenset({(namespace, name)}), (), selector, tuple(ports))
 
 
 class SourcePace(Struct, frozen=True):
@@ -80,7 +82,7 @@ class KubeSource:
         picker: PickerConfig = PickerConfig(),  # noqa: B008 - frozen
         pace: SourcePace = DEFAULT_SOURCE_PACE,
     ) -> None:
-        self.status = Status(self.reflectors)
+        self.status = Status(self.reflectors, client.pulse)
         self.current = Blueprint(build(Draft(), {}).catalog, picker)
         self._client, self._scope, self._pace, self._picker = client, scope, pace, picker
         self._world = World(scope.pools)
@@ -91,14 +93,13 @@ class KubeSource:
         ]
         self._pods: dict[Selection, Reflector] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._tasks: dict[Reflector, asyncio.Task[None]] = {}
+        self._tasks: dict[Reflector | Pulse, asyncio.Task[None]] = {}
         self._known: frozenset[Selection] = frozenset()
         """Pods that were listed when the current Blueprint was built."""
         self._gathering = Gathering(pace.share)
-        if scope.labels:
+        if scope.selector:
             for namespace, name in scope.pools:
-                made = pool_of_selector(namespace, name, dict(scope.labels), scope.ports)
-                self._world.put(POOLS, (namespace, name), made)
+                self._world.add(pool_of_flags(namespace, name, scope.selector, scope.ports))
 
     def reflectors(self) -> tuple[Reflector, ...]:
         """All watches, for metrics."""
@@ -158,6 +159,7 @@ class KubeSource:
 
     def _start(self, group: asyncio.TaskGroup) -> None:
         self._group = group
+        self._tasks[self._client.pulse] = group.create_task(self._client.pulse.run(), name="pulse")
         for resource, reflector in self._kinds:
             self._follow(reflector, partial(self._kind_changed, resource, reflector))
         for selection, reflector in self._pods.items():

@@ -1,6 +1,7 @@
 """The events of one watch: lines of JSON out of a body that may be cut anywhere, bounded in length and in silence."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -23,9 +24,17 @@ _DECODER = msgspec.json.Decoder(WatchEvent)
 class WatchStream:
     """One answer to a watch, read to its end once."""
 
-    def __init__(self, content: aiohttp.StreamReader, max_line_bytes: int, idle_seconds: float, what: str) -> None:
+    def __init__(
+        self,
+        content: aiohttp.StreamReader,
+        max_line_bytes: int,
+        idle_seconds: float,
+        what: str,
+        heard: Callable[[], None],
+    ) -> None:
+        """`heard` is told of every sign of life."""
         self._content, self._max_line_bytes = content, max_line_bytes
-        self._idle_seconds, self._what = idle_seconds, what
+        self._idle_seconds, self._what, self._heard = idle_seconds, what, heard
         self._rest = bytearray()
         self._error: ApiError | None = None
 
@@ -78,8 +87,11 @@ class WatchStream:
     async def _piece(self) -> bytes:
         try:
             async with asyncio.timeout(self._idle_seconds):
-                return await self._content.readany()
+                piece = await self._content.readany()
         except TimeoutError as error:
             raise ApiError(0, "Timeout", f"the {self._what} was silent for {self._idle_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ApiError(0, "Unreachable", f"the {self._what} broke off: {str(error)[:200]}") from error
+        if piece:
+            self._heard()
+        return piece

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stellwerk.control.kinds import Engine, ModelServer
+from stellwerk.control.kinds import ModelServer
 from stellwerk.control.kube.pods import kept_of_pod, server_of
 from tests.kit.kube_api import pod
 
@@ -25,7 +25,6 @@ def test_a_ready_pod_is_a_server() -> None:
     assert found is not None
     assert found.full_name == "x/a"
     assert found.spec.address == "10.0.0.7"
-    assert found.spec.engine is Engine.VLLM
     assert found.metadata.uid == "u-1"
     assert found.metadata.labels == {"app": "llama"}
 
@@ -53,21 +52,6 @@ def test_of_two_families_the_primary_address_counts() -> None:
     found = server(value)
     assert found is not None
     assert found.spec.address == "fd00::1"
-
-
-@pytest.mark.parametrize(
-    ("labels", "engine"),
-    [
-        ({"llm-d.ai/engine-type": "sglang"}, Engine.SGLANG),
-        ({"inference.networking.k8s.io/engine-type": "triton"}, Engine.TRITON),
-        ({"llm-d.ai/engine-type": "vllm", "inference.networking.k8s.io/engine-type": "triton"}, Engine.VLLM),
-        ({"llm-d.ai/engine-type": "of my own"}, Engine.VLLM),
-    ],
-)
-def test_a_label_says_which_engine_it_is(labels: dict[str, str], engine: Engine) -> None:
-    found = server(pod("a", labels=labels))
-    assert found is not None
-    assert found.spec.engine is engine
 
 
 def test_little_is_kept_of_a_pod() -> None:

@@ -21,12 +21,12 @@ from stellwerk.control.kube.resource import (
     Resource,
     without_bulk,
 )
-from stellwerk.control.kube.world import Selection, World, pool_of_selector
+from stellwerk.control.kube.world import Selection, World, pool_of_flags
 from stellwerk.model.catalog import Catalog
 from stellwerk.model.event import Ask
 from stellwerk.model.outcome import Outcome
 from tests.kit.fleet import Brain, request
-from tests.kit.kube_api import pod
+from tests.kit.kube_api import pod, pool
 
 Object = dict[str, Any]
 
@@ -36,16 +36,16 @@ def catalog(world: World) -> Catalog:
     return build(Draft(items=world.items()), {}).catalog
 
 
-def keys(world: World, pool: str = "default/llama") -> list[str]:
+def keys(world: World, name: str = "default/llama") -> list[str]:
     """Its endpoints."""
-    found = catalog(world).pools.get(pool)
+    found = catalog(world).pools.get(name)
     return [endpoint.key for endpoint in found.endpoints] if found else []
 
 
 def with_pool(labels: dict[str, str], ports: tuple[int, ...] = (8000,)) -> tuple[World, Selection]:
     """A world with one pool, whose Pods are known."""
     world = World()
-    world.put(POOLS, ("default", "llama"), pool_of_selector("default", "llama", labels, ports))
+    world.put(POOLS, ("default", "llama"), pool("llama", labels, ports))
     (selection,) = world.selections()
     world.settle([selection])
     return world, selection
@@ -93,8 +93,8 @@ def test_an_annotation_limits_the_ports_and_ranks_stay() -> None:
 def test_a_new_selector_holds_once_its_pods_are_known() -> None:
     world, old = with_pool({"app": "llama"})
     put(world, old, pod("a"))
-    world.put(POOLS, ("default", "llama"), pool_of_selector("default", "llama", {"app": "new"}, [9000]))
-    assert world.selections() == {old, Selection("default", (("app", "new"),))}
+    world.put(POOLS, ("default", "llama"), pool("llama", {"app": "new"}, [9000]))
+    assert world.selections() == {old, Selection("default", "app=new")}
     world.settle([old])
     assert keys(world) == ["default/a:8000"]
     (new,) = world.selections() - {old}
@@ -107,7 +107,7 @@ def test_a_new_selector_holds_once_its_pods_are_known() -> None:
 def test_new_ports_hold_at_once() -> None:
     world, pods = with_pool({"app": "llama"})
     put(world, pods, pod("a"))
-    world.put(POOLS, ("default", "llama"), pool_of_selector("default", "llama", {"app": "llama"}, [9000]))
+    world.put(POOLS, ("default", "llama"), pool("llama", {"app": "llama"}, [9000]))
     world.settle([pods])
     assert keys(world) == ["default/a:9000"]
 
@@ -115,7 +115,7 @@ def test_new_ports_hold_at_once() -> None:
 def test_a_pool_that_is_gone_is_gone_and_one_that_cannot_be_read_stays() -> None:
     world, pods = with_pool({"app": "llama"})
     put(world, pods, pod("a"))
-    world.put(POOLS, ("default", "llama"), {**pool_of_selector("default", "llama", {"app": "x"}, []), "spec": {}})
+    world.put(POOLS, ("default", "llama"), {**pool("llama", {"app": "x"}, []), "spec": {}})
     world.settle([pods])
     assert keys(world) == ["default/a:8000"]
     assert len(world.problems()) == 2
@@ -127,7 +127,7 @@ def test_a_pool_that_is_gone_is_gone_and_one_that_cannot_be_read_stays() -> None
 
 def test_a_pool_that_cannot_be_read_and_never_was_in_effect_is_told_of() -> None:
     world, _ = with_pool({"app": "llama"})
-    broken = pool_of_selector("default", "llama", {"app": "llama"}, [])
+    broken = pool("llama", {"app": "llama"}, [])
     world.put(POOLS, ("default", "llama"), broken)
     world.put(POOLS, ("default", "new"), {**broken, "metadata": {"namespace": "default", "name": "new"}})
     assert world.unreadable() == {"default/new"}
@@ -138,11 +138,11 @@ def test_a_pool_that_cannot_be_read_and_never_was_in_effect_is_told_of() -> None
 def test_other_pools_and_their_policies_are_passed_over() -> None:
     world = World([("default", "llama")])
     for name in ("llama", "other"):
-        world.put(POOLS, ("default", name), pool_of_selector("default", name, {"app": name}, [8000]))
+        world.put(POOLS, ("default", name), pool(name, {"app": name}, [8000]))
         model = {"metadata": {"name": name, "namespace": "default"}, "apiVersion": MODELS.api_version}
         spec = {"modelName": name, "poolRef": {"name": name}}
         world.put(MODELS, ("default", name), {**model, "kind": "InferenceModel", "spec": spec})
-    assert world.selections() == {Selection("default", (("app", "llama"),))}
+    assert world.selections() == {Selection("default", "app=llama")}
     world.settle(world.selections())
     assert sorted(catalog(world).pools) == ["default/llama"]
     assert sorted(catalog(world).models) == ["llama"]
@@ -153,7 +153,7 @@ def test_other_pools_and_their_policies_are_passed_over() -> None:
 
 def test_a_field_of_a_newer_definition_is_passed_over_with_a_warning() -> None:
     world = World()
-    made = pool_of_selector("default", "llama", {"app": "llama"}, [8000])
+    made = pool("llama", {"app": "llama"}, [8000])
     made["spec"]["fromTheFuture"] = {"a": 1}
     world.put(POOLS, ("default", "llama"), made)
     world.settle(world.selections())
@@ -243,7 +243,7 @@ def test_files_and_an_api_server_give_the_same_catalog_and_the_same_picks(
     random.shuffle(pairs)
     for selection in world.selections():
         for value, _ in pairs:
-            if dict(selection.labels).items() <= value["metadata"]["labels"].items():
+            if selection.selector == f"app={value['metadata']['labels']['app']}":
                 put(world, selection, value)
     world.settle(world.selections())
     from_server = catalog(world)
@@ -272,3 +272,14 @@ def test_an_empty_selector_follows_nothing() -> None:
     assert world.selections() == frozenset()
     world.settle([])
     assert catalog(world).pools["default/a"].endpoints == ()
+
+
+def test_a_pool_of_flags_has_whatever_its_selector_selects() -> None:
+    world = World([("default", "mine")])
+    world.add(pool_of_flags("default", "mine", "app in (a,b),!old", [8000]))
+    (selection,) = world.selections()
+    assert selection == Selection("default", "app in (a,b),!old")
+    put(world, selection, pod("a", "10.0.0.1", {"app": "a"}))
+    put(world, selection, pod("b", "10.0.0.2", {"app": "b"}))
+    world.settle([selection])
+    assert keys(world, "default/mine") == ["default/a:8000", "default/b:8000"]

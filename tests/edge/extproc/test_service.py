@@ -1,5 +1,6 @@
 """Conversations in protobuf, with an engine that the test plays."""
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,13 +9,14 @@ import pytest
 from envoy.config.core.v3 import base_pb2 as core
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 
-from stellwerk.edge.extproc import PATH, ExtProcService, ExtProcSettings
+from stellwerk.edge.extproc import PATH, ExtProcService, ExtProcSettings, families
 from stellwerk.edge.extproc.service import Conversation
 from stellwerk.edge.grpc.status import Status
 from stellwerk.exchange.limits import BodyLimits
 from stellwerk.model.event import Ask, Decided, Event, Finished, Prefilled, Released, Withdrawn
 from stellwerk.model.outcome import Outcome, Refused
 from stellwerk.model.reason import Reason
+from stellwerk.telemetry.render import Histogram
 from tests.kit.exchanges import BODY, picked
 
 BUFFERED, DUPLEX = 2, 4
@@ -424,3 +426,67 @@ def test_a_proxy_that_half_closes_gets_its_answer_and_then_the_end() -> None:
     assert talk.call.status is Status.OK
     talk.leave()
     assert stage.told[-1] == Released(1)
+
+
+def seen(stage: Stage) -> dict[str, tuple[int, float]]:
+    """Count and sum of every histogram of the service's page, and of its streams by code."""
+    found: dict[str, tuple[int, float]] = {}
+    for family in families(stage.service.counts):
+        for labels, content in family.rows:
+            key = ":".join((family.name.removeprefix("llm_d_epp_"), *labels))
+            found[key] = (sum(content.counts), content.sum) if isinstance(content, Histogram) else (int(content), 0.0)
+    return found
+
+
+def test_streams_are_counted_by_how_they_end_and_how_long_they_were_open() -> None:
+    stage = Stage(picked())
+    served, refused, left, wrong = (stage.call() for _ in range(4))
+    served.headers(BUFFERED)
+    served.body()
+    served.handler.on_half_close()
+    refused.headers(BUFFERED)
+    refused.body(b"{")
+    left.headers(BUFFERED)
+    wrong.handler.on_message(b"\xff")
+    stage.now = 2.0
+    for talk in (served, refused, left, wrong):
+        talk.leave()
+    stage.call()
+    counted = seen(stage)
+    assert counted["extproc_streams_total:OK"][0] == 2
+    assert counted["extproc_streams_total:Canceled"][0] == 1
+    assert counted["extproc_streams_total:InvalidArgument"][0] == 1
+    assert counted["extproc_streams_inflight"][0] == 1
+    assert counted["extproc_stream_duration_seconds"] == (4, 8.0)
+
+
+def test_work_on_a_request_counts_from_its_first_message_to_its_decision_once() -> None:
+    stage = Stage()
+    late, refused = stage.call(), stage.call()
+    late.headers(BUFFERED)
+    stage.now = 0.5
+    late.body()
+    stage.now = 1.5
+    stage.service.dispatch([Decided(1, picked())])
+    refused.say(request_headers=http_headers({":method": "POST", ":path": "/v1/chat/completions"}, end=True))
+    for talk in (late, refused):
+        talk.leave()
+    counted = seen(stage)
+    assert counted["request_processing_duration_seconds"] == (2, 1.5)
+    assert counted["scheduler_e2e_duration_seconds"][0] == 1
+    assert counted["response_processing_duration_seconds"][0] == 0
+
+
+def test_work_on_an_answer_is_the_sum_over_its_messages() -> None:
+    stage = Stage(picked(), is_own_proxy=False)
+    talk = stage.call()
+    talk.headers(DUPLEX)
+    talk.body()
+    clock = itertools.count(10.0, 0.25)
+    stage.service.clock = lambda: next(clock)
+    talk.say(response_headers=http_headers({":status": "200", "content-type": "text/event-stream"}))
+    talk.say(response_body=pb.HttpBody(body=b"data: 1\n\n"))
+    talk.say(response_body=pb.HttpBody(end_of_stream=True))
+    stage.service.clock = lambda: 20.0
+    talk.leave()
+    assert seen(stage)["response_processing_duration_seconds"] == (1, 0.75)

@@ -8,13 +8,14 @@ from typing import Any
 
 from stellwerk.blueprint import Blueprint
 from stellwerk.control.kube.resource import MODELS, OBJECTIVES, OLD_OBJECTIVES, OLD_POOLS, PODS, POOLS, Resource
-from stellwerk.control.kube.world import pool_of_selector
 from stellwerk.edge.kube.metrics import families
+from stellwerk.edge.kube.pulse import DEFAULT_PULSE, PulsePace
 from stellwerk.edge.kube.reflector import ReflectorPace
 from stellwerk.edge.kube.source import KubeSource, Scope, SourcePace
-from stellwerk.model.picker_config import PickerConfig
+from stellwerk.model.picker_config import PickerConfig, PluginSpec
 from stellwerk.telemetry.render import text
 from tests.kit.kube_api import KubeApi, kube_api, pod
+from tests.kit.kube_api import pool as kube_api_pool
 from tests.kit.loop import on_loop, until
 
 PACE = SourcePace(
@@ -32,7 +33,7 @@ LLAMA = Scope.of_pool("default", "llama")
 
 def pool(name: str = "llama", app: str = "llama", ports: tuple[int, ...] = (8000,)) -> dict[str, Any]:
     """An InferencePool v1."""
-    return pool_of_selector("default", name, {"app": app}, ports)
+    return kube_api_pool(name, {"app": app}, ports)
 
 
 def policy(resource: Resource, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -57,9 +58,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(api: KubeApi, scope: Scope = LLAMA, pace: SourcePace = PACE) -> AsyncIterator[Running]:
+async def running(
+    api: KubeApi, scope: Scope = LLAMA, pace: SourcePace = PACE, pulse: PulsePace = DEFAULT_PULSE
+) -> AsyncIterator[Running]:
     """A source that is loaded and runs."""
-    client = api.client()
+    client = api.client(pulse=pulse)
     it = Running(KubeSource(client, scope, pace=pace))
     await it.source.load()
     task = asyncio.create_task(it.source.run(it.apply))
@@ -183,7 +186,7 @@ async def test_a_pool_of_the_old_group_is_found_by_itself() -> None:
 async def test_a_selector_stands_for_a_pool_where_there_are_none() -> None:
     async with kube_api() as api:
         api.put(PODS, pod("a"))
-        scope = Scope.of_selector("default", "mine", {"app": "llama"}, (8000, 8001))
+        scope = Scope.of_selector("default", "mine", "app=llama", (8000, 8001))
         async with running(api, scope) as it:
             assert it.keys("default/mine") == ["default/a:8000", "default/a:8001"]
             assert not any("inferencepools" in path for _, path, _ in api.requests)
@@ -227,6 +230,23 @@ async def test_a_configuration_of_the_picker_goes_along() -> None:
 
 
 @on_loop
+async def test_pods_without_an_engine_run_that_of_the_configuration() -> None:
+    async with kube_api() as api:
+        api.put(POOLS, pool())
+        api.put(PODS, pod("a", "10.0.0.1"))
+        api.put(PODS, pod("b", "10.0.0.2", {"app": "llama", "llm-d.ai/engine-type": "triton"}))
+        async with running(api) as it:
+
+            def engines() -> list[str]:
+                return [one.engine for one in it.source.current.catalog.pools["default/llama"].endpoints]
+
+            assert engines() == ["vllm", "triton"]
+            extractor = PluginSpec("e", "core-metrics-extractor", {"defaultEngine": "sglang"})
+            it.source.use(PickerConfig(plugins=(extractor,)))
+            await until(lambda: engines() == ["sglang", "triton"])
+
+
+@on_loop
 async def test_while_the_server_is_away_traffic_goes_on_and_the_return_is_noticed_soon() -> None:
     pace = SourcePace()
     async with kube_api() as api:
@@ -247,6 +267,24 @@ async def test_while_the_server_is_away_traffic_goes_on_and_the_return_is_notice
             await until(lambda: it.source.status.age_seconds == 0.0)
             assert time.monotonic() - began < 10
             assert it.source.status.problems == ()
+
+
+@on_loop
+async def test_a_server_that_stands_still_is_told_and_changes_nothing() -> None:
+    async with kube_api() as api:
+        api.put(POOLS, pool())
+        api.put(PODS, pod("a", "10.0.0.1"))
+        async with running(api, pulse=PulsePace(quiet_seconds=0.1, answer_seconds=0.1)) as it:
+            await until(lambda: it.source.status.age_seconds == 0.0)
+            assert not it.source.status.problems
+            api.lies.hangs = True
+            await until(lambda: it.source.status.age_seconds > 0.5)
+            (problem,) = it.source.status.problems
+            assert "API server: no answer within 0.1 s" in str(problem)
+            assert it.keys() == ["default/a:8000"]
+            api.lies.hangs = False
+            await until(lambda: it.source.status.problems == ())
+            assert it.source.status.age_seconds == 0.0
 
 
 @on_loop
@@ -273,7 +311,7 @@ async def test_loading_waits_for_a_server_that_comes_later() -> None:
 async def test_a_bad_object_is_told_and_leaves_the_rest_alone() -> None:
     async with kube_api() as api:
         api.put(POOLS, pool())
-        api.put(MODELS, policy(MODELS, "bad", {"modelName": ""}))
+        api.put(MODELS, policy(MODELS, "bad", {"modelName": "a" * 257}))
         api.put(MODELS, policy(MODELS, "good", {"modelName": "chat"}))
         async with running(api) as it:
             assert list(it.source.current.catalog.models) == ["chat"]
