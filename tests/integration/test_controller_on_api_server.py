@@ -24,6 +24,7 @@ from stellwerk.control.gateway.permissions import (
     RBAC_GROUP,
     rules,
 )
+from stellwerk.control.gateway.resources import MANAGED_BY
 from tests.cluster.api import ApiError, Document
 from tests.cluster.toolchain import programs_directory
 from tests.kit.api_server import ApiServer
@@ -305,6 +306,11 @@ def test_what_is_not_ours_to_say_is_left_to_others_and_the_rest_is_put_back(plac
             return place.get("Deployment", name, "apps/v1")["spec"]["template"]["spec"]
 
         expect(child, "the grace period", lambda: pod()["terminationGracePeriodSeconds"] == 45)
+        # Without the label by which it is followed it is out of sight, and still the Gateway's.
+        spec = {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}
+        place.api.merge(path, {"metadata": {"labels": {MANAGED_BY: None}}, "spec": spec})
+        expect(child, "the grace period again", lambda: pod()["terminationGracePeriodSeconds"] == 45)
+        assert place.get("Deployment", name, "apps/v1")["metadata"]["labels"][MANAGED_BY]
         deployment = place.get("Deployment", name, "apps/v1")
         assert deployment["spec"]["replicas"] == 3
         assert deployment["metadata"]["labels"]["of"] == "others"
