@@ -25,6 +25,7 @@ from stellwerk.control.gateway.permissions import (
     RBAC_GROUP,
     rules,
 )
+from stellwerk.control.gateway.resources import MANAGED_BY
 from tests.cluster.api import ApiError, Document
 from tests.cluster.toolchain import CRDS, program
 from tests.kit.api_server import ApiServer
@@ -306,6 +307,13 @@ def test_what_is_not_ours_to_say_is_left_to_others_and_the_rest_is_put_back(plac
             return place.get("Deployment", name, "apps/v1")["spec"]["template"]["spec"]
 
         expect(child, "the grace period", lambda: pod()["terminationGracePeriodSeconds"] == Defaults().grace_seconds)
+        # Without the label by which it is followed it is out of sight, and still the Gateway's.
+        spec = {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}
+        place.api.merge(path, {"metadata": {"labels": {MANAGED_BY: None}}, "spec": spec})
+        expect(
+            child, "the grace period again", lambda: pod()["terminationGracePeriodSeconds"] == Defaults().grace_seconds
+        )
+        assert place.get("Deployment", name, "apps/v1")["metadata"]["labels"][MANAGED_BY]
         deployment = place.get("Deployment", name, "apps/v1")
         assert deployment["spec"]["replicas"] == 3
         assert deployment["metadata"]["labels"]["of"] == "others"

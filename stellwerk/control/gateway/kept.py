@@ -19,7 +19,7 @@ def labels_only(value: Object) -> Object:
 
 
 def service(value: Object) -> Object:
-    """Ports and type of any Service; our own whole, since we compare them with what we want."""
+    """Ports, type and owner of any Service; our own whole, since we compare them with what we want."""
     if ((value["metadata"].get("labels") or {}).get(MANAGED_BY)) == MANAGER:
         return with_status(value)
     spec = value.get("spec") or {}
@@ -28,7 +28,7 @@ def service(value: Object) -> Object:
         for port in spec.get("ports") or ()
     ]
     kept = {"ports": ports, "type": spec.get("type") or "ClusterIP"}
-    return {**_head(value), "metadata": _metadata(value), "spec": kept}
+    return {**_head(value), "metadata": _metadata(value, "ownerReferences"), "spec": kept}
 
 
 def deployment(value: Object) -> Object:

@@ -46,10 +46,13 @@ class Workloads:
         self._accepted: dict[Place, Mapping[str, Any]] = {}
         self._taken: dict[Place, str] = {}
         """As `taken` last found it."""
+        self._found: set[Place] = set()
+        """Where something is, among the copies or not: it may have lost the label by which they are selected."""
 
     async def taken(self, wanted: Iterable[Object], copies: Copies) -> dict[tuple[Owner, Place], str]:
         """What of `wanted` Gateways cannot have, with the reason: something of somebody else has the name. What is not
         among the copies is asked for, since of most kinds they hold only what is ours."""
+        self._found.clear()
         first: dict[Place, Object] = {}
         found: dict[tuple[Owner, Place], str] = {}
         for value in wanted:
@@ -69,7 +72,7 @@ class Workloads:
         for resource in _ORDER:
             present = copies(resource)
             due = [
-                self._apply(place, value, is_new=place[1] not in present)
+                self._apply(place, value, is_new=place not in self._found)
                 for place, value in by_place.items()
                 if place[0] == resource and not self._is_done(place, value, present.get(place[1]))
             ]
@@ -98,9 +101,11 @@ class Workloads:
             return
         try:
             actual = copy or await self._client.get(resource, name, namespace or None)
-            problem = _theirs(place, value, actual)
         except ApiError as error:
             problem = None if error.is_not_found else f"{_name(*place)} may be somebody else's: {error}"
+        else:
+            self._found.add(place)
+            problem = _theirs(place, value, actual)
         if problem is None:
             self._taken.pop(place, None)
             self._patience.succeeded(asked)

@@ -5,6 +5,7 @@ import base64
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -336,6 +337,10 @@ async def test_a_gateway_of_a_class_that_never_was_keeps_what_it_has() -> None:
         assert [one["name"] for one in subjects(api)] == ["front-ours"], "its pods still read"
 
 
+def is_labelled(api: Server, resource: Resource) -> bool:
+    return MANAGED_BY in api.objects(resource)[NAME]["metadata"]["labels"]
+
+
 def subjects(api: Server) -> list[Object]:
     """Accounts that may read routing objects."""
     (binding,) = api.objects(CLUSTER_ROLE_BINDINGS).values()
@@ -381,9 +386,11 @@ async def test_pods_stay_when_a_name_is_taken_later_and_a_label_that_is_lost_is_
     async with controlled(*whole(), settings=PATIENT) as (api, controller):
         await until(lambda: NAME in api.objects(DEPLOYMENTS))
         await still(controller)
-        bare = api.objects(DEPLOYMENTS)[NAME]
-        api.put(DEPLOYMENTS, {**bare, "metadata": {**bare["metadata"], "labels": {}}})
-        await until(lambda: MANAGED_BY in api.objects(DEPLOYMENTS)[NAME]["metadata"]["labels"])
+        for resource in (DEPLOYMENTS, SERVICES):
+            bare = api.objects(resource)[NAME]
+            api.put(resource, {**bare, "metadata": {**bare["metadata"], "labels": {}}})
+        for resource in (DEPLOYMENTS, SERVICES):
+            await until(partial(is_labelled, api, resource))
         api.remove(SERVICES, *NAME)
         api.put(*stranger(SERVICES))
         await until(lambda: api.condition(GATEWAYS, *FRONT, "Programmed") == "NoResources")
