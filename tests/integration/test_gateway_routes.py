@@ -516,13 +516,18 @@ def test_a_partly_bad_route_stops_neither_its_good_rules_nor_the_routes_of_other
         {"matches": [bad, {"path": {"value": "/half-bad"}}], "backendRefs": [web]},
         rule(web, path="/bad-filter", filters=[forged]),
         rule({**web, "filters": [forged]}, path="/bad-backend"),
+        rule(
+            web,
+            path="/framing",
+            filters=[change("RequestHeaderModifier", set=[{"name": "Content-Length", "value": "0"}])],
+        ),
         rule(path="/bad-place", filters=[change("RequestRedirect", path=prefix("/a\0"))]),
         rule(web, path="/mixed"),
     )
     world.gateway.apply([*world.objects, mixed, route("other", rule(web, path="/other"))])
     wait_until("the good route", lambda: _status(world.http, "/other") == 200)
-    paths = ("/mixed", "/half-bad", "/bad-filter", "/bad-backend", "/bad-place")
-    assert [_status(world.http, each) for each in paths] == [200, 500, 500, 500, 500]
+    paths = ("/mixed", "/half-bad", "/bad-filter", "/bad-backend", "/framing", "/bad-place")
+    assert [_status(world.http, each) for each in paths] == [200, 500, 500, 500, 500, 500]
 
 
 def test_routes_that_envoy_refuses_are_a_remark_and_a_metric_until_it_takes_others(world: World) -> None:
