@@ -25,7 +25,7 @@ SERVED_KEY = "x-gateway-destination-endpoint-served"
 
 _PREVIOUS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _ANOTHER_REPLICA: Document = {
-    "retry_on": "connect-failure,refused-stream,reset",
+    "retry_on": "connect-failure,refused-stream,reset,unavailable",
     "num_retries": 2,
     "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", _PREVIOUS)],
     "host_selection_retry_max_attempts": 3,
