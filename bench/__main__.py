@@ -4,6 +4,7 @@ import argparse
 import datetime
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import controller, pods, request_path, scheduling, scraping
@@ -25,25 +26,37 @@ def machine() -> str:
     )
 
 
+SECTIONS: dict[str, Callable[[float], str]] = {
+    "Scheduling": lambda _: scheduling.table(scheduling.run()),
+    "Scraping": lambda _: scraping.table(scraping.run()),
+    "Controller in a cluster": lambda _: controller.table(controller.run()),
+    "Pods in a cluster": lambda _: pods.table(pods.run()),
+    "Request path": lambda seconds: request_path.table(request_path.run(seconds)),
+}
+
+
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, write; each section as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="per cell of the request path")
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="this section (repeatable); default: all")
     parser.add_argument("--dry", action="store_true", help="print only, leave docs/performance.md alone")
     arguments = parser.parse_args()
-    sections = [
-        f"Measured {machine()}.",
-        "### Scheduling\n\n" + scheduling.table(scheduling.run()),
-        "### Scraping\n\n" + scraping.table(scraping.run()),
-        "### Controller in a cluster\n\n" + controller.table(controller.run()),
-        "### Pods in a cluster\n\n" + pods.table(pods.run()),
-        "### Request path\n\n" + request_path.table(request_path.run(arguments.seconds)),
-    ]
-    text = "\n\n".join(sections)
-    print(text)
-    if not arguments.dry:
-        before, _, rest = PAGE.read_text().partition(START)
-        PAGE.write_text(f"{before}{START}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    for name in arguments.only or SECTIONS:
+        text = f"### {name}\n\nMeasured {machine()}.\n\n{SECTIONS[name](arguments.seconds)}"
+        print(text, end="\n\n", flush=True)
+        if not arguments.dry:
+            PAGE.write_text(replaced(PAGE.read_text(), name, text))
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with this section's results in place of those that it had."""
+    before, _, rest = page.partition(START)
+    results, _, after = rest.partition(END)
+    found = {part.partition("\n")[0]: part.strip() for part in results.split("### ")[1:]}
+    found[name] = text.removeprefix("### ")
+    listed = "\n\n".join(f"### {found[each]}" for each in SECTIONS if each in found)
+    return f"{before}{START}\n\n{listed}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

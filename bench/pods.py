@@ -102,6 +102,11 @@ class Pods:
             status |= {"podIP": ip, "podIPs": [{"ip": ip}]}
         self._api.merge(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/status", {"status": status})
 
+    @property
+    def ready_count(self) -> int:
+        """Of the large pool."""
+        return sum(is_ready for name, is_ready in self._ready.items() if name != "only")
+
     def turn(self, name: str) -> bool:
         """The other way round; returns how it is now."""
         self.set(name, not self._ready[name])
@@ -186,7 +191,7 @@ def _gateway(server: ApiServer, pods: Pods, seconds: float) -> Iterator[Result]:
         def holds(name: str, is_ready: bool) -> bool:
             return members("small") == int(is_ready)
 
-        wait_until("all Pods in Envoy", lambda: members("large") > PODS * 0.4, 60.0)
+        wait_until("all Pods in Envoy", lambda: members("large") == pods.ready_count, 60.0)
         yield from _measured({"picker": picker, "Envoy": envoy}, pods, holds, lambda _: "only", seconds)
 
 

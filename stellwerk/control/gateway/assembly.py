@@ -44,8 +44,14 @@ class Assembly:
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """Objects that could not be read; they count as absent."""
+        """Objects that cannot be read: they stay as they were read last, and count as absent where they never were."""
         return tuple(self._problems[key] for key in sorted(self._problems))
+
+    def unreadable(self, resource: Resource) -> frozenset[Key]:
+        """Objects of a kind that are there and cannot be read."""
+        field, _ = FIELDS[resource]
+        names = [name.partition("/") for of, name in self._problems if of == field]
+        return frozenset((namespace, name) for namespace, _, name in names)
 
     def put(self, resource: Resource, key: Key, value: Mapping[str, Any] | None) -> None:
         """Object `key` as it is now; None: it is gone."""
@@ -59,6 +65,8 @@ class Assembly:
                 items[name] = read(value, kind)
             except msgspec.ValidationError as problem:
                 self._problems[field, name] = Finding(f"{resource.kind} {name}", 0, 0, "", str(problem))
+                if before is not None:
+                    items[name] = before
         if items.get(name) != before:
             self._changed.add(field)
 

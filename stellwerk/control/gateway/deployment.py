@@ -109,7 +109,12 @@ def selector(gateway: Gateway) -> dict[str, str]:
 
 def owner_labels(gateway: Gateway) -> Owner:
     """By what `owner_of` knows what belongs to `gateway`."""
-    return gateway.metadata.namespace, _label(gateway.metadata.name)
+    return owner_named(gateway.metadata.namespace, gateway.metadata.name)
+
+
+def owner_named(namespace: str, name: str) -> Owner:
+    """The same for a Gateway of which only the name is known."""
+    return namespace, _label(name)
 
 
 def owner_of(value: Mapping[str, Any]) -> Owner:

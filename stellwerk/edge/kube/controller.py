@@ -24,7 +24,7 @@ from stellwerk.control.gateway.models import model_statuses
 from stellwerk.control.gateway.parameters import Malformed, Parameters
 from stellwerk.control.gateway.plan import Plan, plan
 from stellwerk.control.gateway.references import References, class_parameters, gateway_parameters, references
-from stellwerk.control.gateway.resources import CONFIG_MAPS
+from stellwerk.control.gateway.resources import CONFIG_MAPS, GATEWAYS
 from stellwerk.control.gateway.wanted import Invalid, StatusChange, condition_change, status_changes
 from stellwerk.control.gateway.world import World, with_lost_classes
 from stellwerk.control.kube.resource import OLD_POOLS, POLICY_RESOURCES, POOLS, SECRETS, Key, Resource
@@ -218,7 +218,8 @@ class Controller:
         ]
         await self._tell(changes)
         asked = {name: self._asked(each.gateway, of_class, of_gateway) for name, each in self.plan.gateways.items()}
-        if await self.upkeep.keep(self._assembly.world, self.plan, asked):
+        unreadable = self._assembly.unreadable(GATEWAYS)
+        if await self.upkeep.keep(self._assembly.world, self.plan, asked, unreadable):
             self._wake.set()
 
     def _asked(self, gateway: Gateway, of_class: _Chosen, of_gateway: _Chosen) -> Asked:

@@ -18,6 +18,7 @@ from stellwerk.control.gateway.deployment import (
     object_name,
     observed,
     owner_labels,
+    owner_named,
     owner_of,
     workload,
 )
@@ -62,10 +63,14 @@ class Upkeep:
         deployment, service = (self._own(resource, gateway) for resource in (DEPLOYMENTS, SERVICES))
         return observed(deployment, service, self.taken.get(owner_labels(gateway), ""))
 
-    async def keep(self, world: World, plan: Plan, asked: Mapping[str, Asked]) -> bool:
-        """One round; True if other names are taken than before."""
+    async def keep(
+        self, world: World, plan: Plan, asked: Mapping[str, Asked], unreadable: Collection[Key] = ()
+    ) -> bool:
+        """One round; True if other names are taken than before. `unreadable`: Gateways that are there, whatever they
+        say."""
         planned = {owner_labels(each.gateway): each for each in plan.gateways.values()}
         left = {owner_labels(world.gateways[name]) for name in lost_gateways(world) - plan.gateways.keys()}
+        left |= {owner_named(*key) for key in unreadable} - planned.keys()
         pods = {owner: self._pods(each, asked[each.name]) for owner, each in planned.items()}
         reading = {owner: access(each.gateway, asked[each.name].secrets) for owner, each in planned.items()}
         each_wanted = (value for part in (pods, reading) for objects in part.values() for value in objects)

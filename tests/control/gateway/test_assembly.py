@@ -47,12 +47,22 @@ def test_only_what_matters_makes_another_world() -> None:
     assert assembly.world is before
 
 
-def test_an_object_that_cannot_be_read_counts_as_absent_and_is_told_of() -> None:
-    assembly = Assembly()
-    assembly.put(GATEWAYS, ("infra", "front"), gateway())
-    assembly.put(GATEWAYS, ("infra", "front"), {**gateway(), "spec": {"listeners": 3}})
+def test_an_object_that_cannot_be_read_stays_as_it_was_and_is_told_of() -> None:
+    assembly, broken = Assembly(), {**gateway(), "spec": {"listeners": 3}}
+    assembly.put(GATEWAYS, ("infra", "front"), broken)
     assembly.settle()
     assert not assembly.world.gateways
-    assert "Gateway infra/front" in str(assembly.problems[0])
+    assert assembly.unreadable(GATEWAYS) == {("infra", "front")}
+    assert assembly.unreadable(HTTP_ROUTES) == frozenset()
     assembly.put(GATEWAYS, ("infra", "front"), gateway())
+    assembly.settle()
+    good = assembly.world
+    assert not assembly.problems
+    assembly.put(GATEWAYS, ("infra", "front"), broken)
+    assert not assembly.settle()
+    assert assembly.world is good
+    assert "Gateway infra/front" in str(assembly.problems[0])
+    assembly.put(GATEWAYS, ("infra", "front"), None)
+    assembly.settle()
+    assert not assembly.world.gateways
     assert not assembly.problems

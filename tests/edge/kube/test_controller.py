@@ -337,6 +337,27 @@ async def test_a_gateway_of_a_class_that_never_was_keeps_what_it_has() -> None:
         assert [one["name"] for one in subjects(api)] == ["front-ours"], "its pods still read"
 
 
+@on_loop
+async def test_a_gateway_that_can_no_longer_be_read_keeps_what_it_has() -> None:
+    api = Server()
+    await api.start()
+    for resource, value in whole():
+        api.put(resource, value)
+    async with running(api) as controller:
+        await until(lambda: NAME in api.objects(DEPLOYMENTS))
+        await still(controller)
+        api.put(GATEWAYS, {**gateway(), "spec": {"gatewayClassName": "ours", "listeners": 3}})
+        await still(controller)
+        assert NAME in api.objects(DEPLOYMENTS)
+        assert api.condition(HTTP_ROUTES, "apps", "route", "Accepted") == "Accepted"
+    async with running(api) as later:
+        await until(lambda: later.counts.rounds and not list(later.unready()))
+        await still(later)
+    assert NAME in api.objects(DEPLOYMENTS), "also for a controller that never read it"
+    assert [one["name"] for one in subjects(api)] == ["front-ours"]
+    await api.stop()
+
+
 def is_labelled(api: Server, resource: Resource) -> bool:
     return MANAGED_BY in api.objects(resource)[NAME]["metadata"]["labels"]
 
