@@ -124,6 +124,9 @@ def gateway_class() -> list[Object]:
         "replicas": text("gatewayClass.replicas"),
         "serviceType": value("gatewayClass.serviceType"),
         "resources": value("gatewayClass.resources"),
+        "externalTrafficPolicy": value("gatewayClass.externalTrafficPolicy"),
+        "pickerBodyMode": value("gatewayClass.pickerBodyMode"),
+        "pickerConfig": value("gatewayClass.pickerConfig"),
     }
     reference = {"group": "", "kind": "ConfigMap", "name": name, "namespace": NAMESPACE}
     spec = {"controllerName": CONTROLLER_NAME, "parametersRef": reference}

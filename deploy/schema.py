@@ -61,6 +61,9 @@ def of_gateway() -> Object:
             replicas=_REPLICAS,
             serviceType={"enum": list(CHOICES["serviceType"])},
             resources={"type": "string"},
+            externalTrafficPolicy={"enum": ["", *CHOICES["externalTrafficPolicy"]]},
+            pickerBodyMode={"enum": ["", *CHOICES["pickerBodyMode"]]},
+            pickerConfig={"type": "string"},
         ),
     )
 
