@@ -112,12 +112,18 @@ class Container:
                 lines.append(f"mkdir -p {root}{path}; mount --rbind {path} {root}{path}")
             lines += [f"chmod a+rx {root}{each}" for each in (path, *path.parents) if not _is_open(each)]
         lines += [line for mount in self._spec.get("volumeMounts", []) for line in self._mount(root, mount)]
+        lines += [f"mkdir -p {root}{path}; mount --rbind {path} {root}{path}" for path in self._hidden()]
         security = {**self._sandbox.security, **self._spec.get("securityContext", {})}
         if security.get("readOnlyRootFilesystem"):
             lines += [f"mount -o remount,ro {root}/run", f"mount -o remount,ro {root}"]
         home = shlex.quote(self._spec.get("workingDir", "/"))
         lines.append(f'exec chroot {root} env -C {home} {" ".join(self._privileges(security))} "$@"')
         return "\n".join(lines)
+
+    def _hidden(self) -> list[Path]:
+        """Folders that are needed and that a volume lies over: a checkout below /tmp, say."""
+        volumes = [Path(mount["mountPath"]) for mount in self._spec.get("volumeMounts", [])]
+        return [path for path in _needed_folders() if any(path.is_relative_to(each) for each in volumes)]
 
     def _mount(self, root: Path, mount: Mapping[str, Any]) -> list[str]:
         source = self._sandbox.directory / "volumes" / mount["name"] / mount.get("subPath", "")
