@@ -122,7 +122,8 @@ def test_a_model_acts_on_no_pool_of_another_namespace(cluster: Cluster, namespac
 def test_what_a_gateway_pod_decides_is_shown_to_nobody_elsewhere(cluster: Cluster, namespace: str) -> None:
     url = first_pool(cluster, namespace, 1)
     assert ask(cluster, url).status == 200
-    (pod,) = (each for each in cluster.list("Pod", namespace) if each["metadata"]["name"].startswith("inference-"))
+    found = [each for each in cluster.list("Pod", namespace) if each["metadata"]["name"].startswith("inference-")]
+    (pod,) = (each for each in found if "deletionTimestamp" not in each["metadata"])
 
     def shown(path: str) -> int:
         with cluster.network():
