@@ -29,7 +29,7 @@ MAX_COMPARED = 500
 """Servers whose labels are looked at for a hint."""
 
 
-class Members(Struct, frozen=True):
+class Selected(Struct, frozen=True):
     """The endpoints of one pool, in a fixed order, and the servers they come from."""
 
     endpoints: tuple[Endpoint, ...]
@@ -55,7 +55,7 @@ def members(
     servers: Sequence[tuple[Item, ModelServer]],
     addresses: Addresses,
     engines: EngineRule = DEFAULT_ENGINES,
-) -> Members:
+) -> Selected:
     """What `pool` selects out of `servers`, which are sorted by age. Of two servers with one address the older counts:
     the proxy reports who answered by address."""
     wanted, ports = selector_of(pool), ports_of(pool)
@@ -79,7 +79,7 @@ def members(
         text = f'pool "{pool.shown_name}" selects no ModelServer: {_why_none(pool, wanted, servers)}'
         remarks.append(Remark(item, ("spec", "selector"), text))
     ordered = sorted(found.values(), key=lambda endpoint: (endpoint.server, endpoint.host, endpoint.rank))
-    return Members(tuple(ordered), tuple(selected), tuple(remarks))
+    return Selected(tuple(ordered), tuple(selected), tuple(remarks))
 
 
 @lru_cache(maxsize=16_384)
