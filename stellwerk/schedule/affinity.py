@@ -10,7 +10,7 @@ from msgspec import Struct
 from stellwerk.model.candidates import Candidates
 from stellwerk.model.fleet import Fleet, Floats, Member
 from stellwerk.model.request import Request
-from stellwerk.schedule.blocks import BYTES_PER_TOKEN, MIN_BLOCK_TOKENS, chains, seed_of
+from stellwerk.schedule.blocks import BYTES_PER_TOKEN, MIN_BLOCK_TOKENS, chains, count_of, seed_of, size_of
 from stellwerk.schedule.plugin import Plugin
 from stellwerk.schedule.prefix import PrefixIndex
 
@@ -102,11 +102,11 @@ class PrefixAffinity:
         matched: Floats | None = None
         block_count = 0
         for hashes in found:
-            block_count += len(hashes)
+            block_count += size_of(len(hashes))
             for count, mask in self.index.match(hashes, among):
                 if matched is None:
                     matched = np.zeros(len(candidates.fleet.members))
-                self._add(matched, mask, count, candidates.fleet)
+                self._add(matched, mask, size_of(count), candidates.fleet)
         return Lookup(found, block_tokens, block_count, matched)
 
     def dispatched(self, member: Member, lookup: Lookup) -> None:
@@ -116,7 +116,7 @@ class PrefixAffinity:
             return
         held = 0
         if lookup.matched is not None and len(lookup.chains) == 1 and member.row >= 0:
-            held = int(lookup.matched[member.row])
+            held = count_of(int(lookup.matched[member.row]))
         for hashes in lookup.chains:
             self.index.record(slot, hashes, held)
 

@@ -11,6 +11,8 @@ The index is bounded twice: in blocks per server and in bytes over all servers.
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from stellwerk.schedule.blocks import LONG, SPAN, size_of_all
+
 ENTRY_BYTES = 152
 """Of one distinct block, at most: its hash object (32) and its place in a dict just after it grew (120)."""
 HASH_BYTES = 32
@@ -23,13 +25,15 @@ PURGE_STEP = 512
 class _Shelf:
     """One server's blocks."""
 
-    __slots__ = ("bit", "capacity", "counted_bytes", "order", "used")
+    __slots__ = ("bit", "capacity", "counted_bytes", "order", "size", "used")
 
     def __init__(self, bit: int, capacity: int) -> None:
         self.bit = bit
         self.capacity = capacity
         self.order: deque[int] = deque()
         self.used: set[int] = set()
+        self.size = 0
+        """What is held, in blocks as `capacity` counts them; one hash may stand for several."""
         self.counted_bytes = 0
 
     def bytes_now(self) -> int:
@@ -86,7 +90,7 @@ class PrefixIndex:
         """The server's cache turned out to hold so many blocks."""
         shelf = self._shelves[slot]
         shelf.capacity = capacity
-        self._evict(shelf, len(shelf.order) - capacity)
+        self._evict(shelf, shelf.size - capacity)
         self._count(shelf)
 
     def leave(self, slot: int) -> None:
@@ -95,8 +99,8 @@ class PrefixIndex:
         self._purge(PURGE_STEP)
 
     def match(self, hashes: Sequence[int], among: int) -> list[tuple[int, int]]:
-        """Which of the servers in the bit mask `among` hold the first blocks, without a gap: pairs of a count > 0 and
-        the mask of the servers that match exactly so many. Servers that match nothing are in none."""
+        """Which of the servers in the bit mask `among` hold the first blocks, without a gap: pairs of a count of hashes
+        > 0 and the mask of the servers that match exactly so many. Servers that match nothing are in none."""
         found: list[tuple[int, int]] = []
         if not among:
             return found
@@ -134,8 +138,9 @@ class PrefixIndex:
         if held:
             used.update(hashes[:held])
         shelf.order.extend(new)
-        if len(shelf.order) > shelf.capacity:
-            self._evict(shelf, len(shelf.order) - shelf.capacity)
+        shelf.size += size_of_all(new)
+        if shelf.size > shelf.capacity:
+            self._evict(shelf, shelf.size - shelf.capacity)
         self._count(shelf)
         if self._leaving:
             self._purge(PURGE_STEP)
@@ -147,11 +152,12 @@ class PrefixIndex:
         self._shelf_bytes += size - shelf.counted_bytes
         shelf.counted_bytes = size
 
-    def _evict(self, shelf: _Shelf, count: int) -> None:
+    def _evict(self, shelf: _Shelf, size: int) -> None:
         """Remove the blocks that were unused for longest. A used one is passed over once, which its use paid for."""
+        left = size
         order, used, keep = shelf.order, shelf.used, ~shelf.bit
         holders = self._holders
-        while count > 0 and order:
+        while left > 0 and order:
             block = order.popleft()
             if block in used:
                 used.discard(block)
@@ -162,7 +168,8 @@ class PrefixIndex:
                 holders[block] = rest
             else:
                 del holders[block]
-            count -= 1
+            left -= SPAN if block & LONG else 1
+        shelf.size -= size - left
 
     def _shrink(self) -> None:
         """Take from one server after the other until the bytes fit."""

@@ -10,6 +10,8 @@ from stellwerk.schedule.prefix import PrefixIndex
 
 ALL = (1 << 64) - 1
 
+# An even number is the hash of one block, an odd one of `SPAN` (`blocks`).
+
 
 def index(max_bytes: int = 1 << 30) -> PrefixIndex:
     return PrefixIndex(max_bytes)
@@ -44,40 +46,40 @@ def test_a_block_behind_a_gap_does_not_count() -> None:
 def test_the_blocks_unused_for_longest_go_first_and_the_deepest_of_them_before_their_beginning() -> None:
     blocks = index()
     a = blocks.join(6)
-    blocks.record(a, [1, 2, 3])
-    blocks.record(a, [11, 12, 13])
-    blocks.record(a, [21, 22])
-    assert matches(blocks, [1, 2, 3]) == {a: 1}
-    assert matches(blocks, [11, 12, 13]) == {a: 3}
-    assert matches(blocks, [21, 22]) == {a: 2}
+    blocks.record(a, [2, 4, 6])
+    blocks.record(a, [22, 24, 26])
+    blocks.record(a, [42, 44])
+    assert matches(blocks, [2, 4, 6]) == {a: 1}
+    assert matches(blocks, [22, 24, 26]) == {a: 3}
+    assert matches(blocks, [42, 44]) == {a: 2}
     assert blocks.blocks_of(a) == 6
 
 
 def test_a_block_used_again_outlives_one_that_was_not() -> None:
     blocks = index()
     a = blocks.join(4)
-    blocks.record(a, [1, 2])
-    blocks.record(a, [11, 12])
-    blocks.record(a, [1, 2], 2)
-    blocks.record(a, [21, 22])
-    assert matches(blocks, [1, 2]) == {a: 2}
-    assert matches(blocks, [11, 12]) == {}
+    blocks.record(a, [2, 4])
+    blocks.record(a, [22, 24])
+    blocks.record(a, [2, 4], 2)
+    blocks.record(a, [42, 44])
+    assert matches(blocks, [2, 4]) == {a: 2}
+    assert matches(blocks, [22, 24]) == {}
 
 
 def test_a_prompt_longer_than_the_cache_keeps_its_beginning() -> None:
     blocks = index()
     a = blocks.join(10)
-    blocks.record(a, list(range(1, 51)))
-    assert matches(blocks, list(range(1, 51))) == {a: 10}
+    blocks.record(a, list(range(2, 102, 2)))
+    assert matches(blocks, list(range(2, 102, 2))) == {a: 10}
 
 
 def test_one_servers_eviction_leaves_anothers_blocks_alone() -> None:
     blocks = index()
     a, b = blocks.join(2), blocks.join(100)
-    blocks.record(a, [1, 2])
-    blocks.record(b, [1, 2])
-    blocks.record(a, [3, 4])
-    assert matches(blocks, [1, 2]) == {b: 2}
+    blocks.record(a, [2, 4])
+    blocks.record(b, [2, 4])
+    blocks.record(a, [6, 8])
+    assert matches(blocks, [2, 4]) == {b: 2}
 
 
 def test_a_server_that_leaves_matches_nothing_and_its_slot_starts_empty() -> None:
@@ -99,9 +101,22 @@ def test_a_server_that_leaves_matches_nothing_and_its_slot_starts_empty() -> Non
 def test_a_smaller_cache_forgets_at_once() -> None:
     blocks = index()
     a = blocks.join(100)
-    blocks.record(a, list(range(50)))
+    blocks.record(a, list(range(0, 100, 2)))
     blocks.resize(a, 10)
-    assert matches(blocks, list(range(50))) == {a: 10}
+    assert matches(blocks, list(range(0, 100, 2))) == {a: 10}
+
+
+def test_a_hash_that_stands_for_several_blocks_takes_their_place_in_the_cache() -> None:
+    blocks = index()
+    a = blocks.join(6)
+    blocks.record(a, [2, 4, 5])
+    assert matches(blocks, [2, 4, 5]) == {a: 3}
+    blocks.record(a, [12])
+    assert matches(blocks, [2, 4, 5]) == {a: 2}, "5 went, and left room for four"
+    blocks.record(a, [22, 24, 26])
+    assert (matches(blocks, [2, 4]), blocks.blocks_of(a)) == ({a: 2}, 6)
+    blocks.record(a, [31])
+    assert (matches(blocks, [31]), blocks.blocks_of(a)) == ({a: 1}, 3)
 
 
 @pytest.mark.parametrize("servers", [1, 8, 200])
