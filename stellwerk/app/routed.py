@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -22,7 +23,8 @@ from stellwerk.blueprint import Blueprint
 from stellwerk.config import Config, OwnGateway
 from stellwerk.control.envoy.document import Document
 from stellwerk.control.envoy.resources import Resources
-from stellwerk.control.envoy.route_mode.clusters import gateway_clusters, gateway_members
+from stellwerk.control.envoy.route_mode.clusters import gateway_clusters, gateway_members, picker_members
+from stellwerk.control.envoy.route_mode.farewell import Farewells
 from stellwerk.control.envoy.route_mode.resources import gateway_resources
 from stellwerk.control.envoy.settings import EnvoySettings, RuntimePaths
 from stellwerk.control.gateway.backend import BodyMode
@@ -215,6 +217,8 @@ class RoutedPicker(Picker):
         """What Envoy's files were made from."""
         self._writing = threading.Lock()
         self._endpoints, self._secrets = discovery.endpoints(), discovery.secrets()
+        self._farewells = Farewells()
+        self._parting: asyncio.TimerHandle | None = None
 
     def services(self) -> dict[str, Service]:
         """Also who is in the clusters, and certificates."""
@@ -278,8 +282,18 @@ class RoutedPicker(Picker):
         planned, pools = self._router.planned, {**self._router.catalog.pools, **own.pools}
         whole = msgspec.structs.replace(own, pools=pools)
         self._endpoints.tell(gateway_members(planned, whole))
+        self._tell_pickers()
         self._secrets.tell(_certificates(planned))
         return {each["name"]: each for each in gateway_clusters(planned, whole, self._envoy)}
+
+    def _tell_pickers(self) -> None:
+        """Who answers for the pickers of others; again, when those who left have been kept long enough."""
+        if self._parting is not None:
+            self._parting.cancel()
+        loop = asyncio.get_running_loop()
+        self._endpoints.tell(self._farewells.told(picker_members(self._router.planned), loop.time()))
+        due = self._farewells.next_deadline
+        self._parting = loop.call_at(due, self._tell_pickers) if due < inf else None
 
     def _write_files(self, planned: GatewayPlan | None, clusters: dict[str, Document]) -> None:
         """Nothing to do where only endpoints are different."""

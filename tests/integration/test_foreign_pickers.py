@@ -148,39 +148,63 @@ def test_pickers_that_freeze_keep_no_request_waiting_and_are_asked_again_when_th
     wait_until("the pickers to be asked again", lambda: world.steadily("closed", 200))
 
 
+class Load:
+    """Chat completions of pool `closed`, by three clients at once, while it is entered; each has to be answered."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._statuses: Counter[tuple[int, str]] = Counter()
+        self._ends = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
+
+    def more(self, count: int) -> None:
+        """Wait for so many more answers."""
+        enough = self._statuses.total() + count
+        wait_until("more answers", lambda: self._statuses.total() > enough)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
+        if kind is None:
+            assert self._statuses.keys() == {(200, "")}, self._statuses
+
+    def _ask(self) -> None:
+        while not self._ends.is_set():
+            try:
+                answer = ask(self._world.http, CHAT, host="closed.example", body=BODY, timeout=60.0)
+            except OSError as error:
+                self._statuses[0, repr(error)] += 1
+            else:
+                self._statuses[answer.status, "" if answer.status == 200 else answer.body.decode()[:400]] += 1
+
+
 def test_a_replica_that_leaves_its_service_and_ends_costs_no_request(world: World) -> None:
-    statuses: Counter[tuple[int, str]] = Counter()
-    ends = threading.Event()
-
-    def load() -> None:
-        while not ends.is_set():
-            answer = ask(world.http, CHAT, host="closed.example", body=BODY, timeout=60.0)
-            statuses[answer.status, "" if answer.status == 200 else answer.body.decode()[:400]] += 1
-
-    def more(count: int) -> None:
-        enough = statuses.total() + count
-        wait_until("more answers", lambda: statuses.total() > enough)
-
-    threads = [threading.Thread(target=load) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
+    with Load(world) as load:
         for gone in (0, 1):
             world.members(1 - gone, leaving=gone)
-            more(50)
+            load.more(50)
             world.members(1 - gone)
-            more(50)
+            load.more(50)
             world.members(0, 1)
-            more(50)
+            load.more(50)
         world.members(1, leaving=0)
         world.pickers[0].process.send_signal(signal.SIGTERM)
         world.pickers[0].process.wait(60)
-        more(50)
-    finally:
-        ends.set()
-        for thread in threads:
-            thread.join()
-    assert statuses.keys() == {(200, "")}, statuses
+        load.more(50)
+
+
+def test_a_replica_that_takes_the_place_of_another_at_once_costs_no_request(world: World) -> None:
+    """Whoever comes has not answered Envoy's check when the one before is gone."""
+    with Load(world) as load:
+        for only in (0, 1, 0, 1, 0):
+            world.members(only)
+            load.more(100)
 
 
 def test_a_replica_that_is_killed_is_replaced_within_the_call(world: World) -> None:

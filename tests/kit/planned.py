@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from stellwerk.control.envoy.route_mode.clusters import gateway_clusters, gateway_members
+from stellwerk.control.envoy.route_mode.clusters import gateway_clusters, gateway_members, picker_members
 from stellwerk.control.envoy.route_mode.resources import gateway_resources
 from stellwerk.control.envoy.settings import EnvoySettings
 from stellwerk.control.gateway.plan import GatewayPlan, plan
@@ -52,7 +52,7 @@ def planned_envoy(objects: list[Object], ports: Mapping[int, int], log: Path) ->
 def _told(planned: GatewayPlan, socket: str) -> Iterator[None]:
     """Endpoints and certificates, as the picker tells them."""
     endpoints, secrets = discovery.endpoints(), discovery.secrets()
-    endpoints.tell(gateway_members(planned, Catalog()))
+    endpoints.tell(gateway_members(planned, Catalog()) | picker_members(planned))
     secrets.tell({each.secret: (each.chain, each.key) for each in planned.certificates})
     health = Health()
     health.set("envoy.service.ext_proc.v3.ExternalProcessor", is_serving=True)

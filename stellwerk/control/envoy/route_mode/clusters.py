@@ -56,14 +56,19 @@ def gateway_clusters(planned: GatewayPlan | None, catalog: Catalog, settings: En
 
 
 def gateway_members(planned: GatewayPlan | None, catalog: Catalog) -> dict[str, Members]:
-    """Who is in each cluster of a plan. A pool that the catalog does not know yet has no endpoints."""
+    """Who is in each cluster of a plan, but for the pickers of others (`picker_members`). A pool that the catalog does
+    not know yet has no endpoints."""
     if planned is None:
         return {}
     return {
         **{name: Members(addresses(catalog.pools.get(name, Pool(name)))) for name in planned.pools},
         **{each.cluster: each.members for each in planned.targets if isinstance(each, Target)},
-        **{each.cluster: each.members for each in planned.pickers},
     }
+
+
+def picker_members(planned: GatewayPlan | None) -> dict[str, Members]:
+    """Who answers for each picker of others."""
+    return {each.cluster: each.members for each in planned.pickers} if planned is not None else {}
 
 
 def _service_cluster(target: Target, settings: EnvoySettings) -> Document:
@@ -98,7 +103,7 @@ def _picker_cluster(picker: ForeignPicker, settings: EnvoySettings) -> Document:
         circuit_breakers=no_circuit_breakers(),
         common_lb_config=picker_balancing(),
         health_checks=[_ANSWERS],
-        # Whoever left the Service gets no more calls, even while it still answers.
+        # Whoever left the Service gets no more calls, even while it still answers; `farewell` has the exception.
         ignore_health_on_host_removal=True,
         upstream_connection_options={"tcp_keepalive": _KEEP_ALIVE},
     )
