@@ -26,12 +26,12 @@ def machine() -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[float], str]] = {
+SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "Scheduling": lambda _: scheduling.table(scheduling.run()),
     "Scraping": lambda _: scraping.table(scraping.run()),
     "Controller in a cluster": lambda _: controller.table(controller.run()),
     "Pods in a cluster": lambda _: pods.table(pods.run()),
-    "Request path": lambda seconds: request_path.table(request_path.run(seconds)),
+    "Request path": lambda given: request_path.table(request_path.run(given.seconds, given.beside)),
 }
 
 
@@ -39,11 +39,17 @@ def main() -> None:
     """Measure, print, write; each section as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="per cell of the request path")
+    parser.add_argument(
+        "--beside",
+        metavar="COMMAND",
+        help="also measure another endpoint picker on the request path: a command that serves ext_proc without TLS on "
+        "127.0.0.1:{grpc} before the model servers {servers} (ip:port, by commas), and stays one process",
+    )
     parser.add_argument("--only", action="append", choices=SECTIONS, help="this section (repeatable); default: all")
     parser.add_argument("--dry", action="store_true", help="print only, leave docs/performance.md alone")
     arguments = parser.parse_args()
     for name in arguments.only or SECTIONS:
-        text = f"### {name}\n\nMeasured {machine()}.\n\n{SECTIONS[name](arguments.seconds)}"
+        text = f"### {name}\n\nMeasured {machine()}.\n\n{SECTIONS[name](arguments)}"
         print(text, end="\n\n", flush=True)
         if not arguments.dry:
             PAGE.write_text(replaced(PAGE.read_text(), name, text))

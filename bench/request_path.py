@@ -8,10 +8,11 @@ that, but its share is shown, as the picker itself estimates it.
 import asyncio
 import json
 from dataclasses import dataclass
+from functools import partial
 
 from bench.cpu import CpuMeter
 from bench.driver import SERIAL, drive, request_bytes
-from bench.setups import Setup, envoy_alone, foreign_gateway, own_gateway
+from bench.setups import Setup, envoy_alone, foreign_gateway, other_picker, own_gateway
 from tests.kit.processes import simulated_servers
 
 CHAT = "/v1/chat/completions"
@@ -72,11 +73,14 @@ def measure(setup: Setup, cell: Cell, seconds: float) -> Result:
     return Result(setup.name, cell.name, cell.connections, rate, cpu, scraping, *latencies, run.bad)
 
 
-def run(seconds: float) -> list[Result]:
-    """All set-ups, all cells, before the same servers."""
+def run(seconds: float, beside: str | None = None) -> list[Result]:
+    """All set-ups, all cells, before the same servers. `beside`: the command of one more picker."""
     results = []
+    makers = [envoy_alone, own_gateway, foreign_gateway]
+    if beside is not None:
+        makers.append(partial(other_picker, beside))
     with simulated_servers(4, "--model", "llama", "--speed", "instant", "--max-model-len", "1000000") as sim:
-        for make in (envoy_alone, own_gateway, foreign_gateway):
+        for make in makers:
             with make(sim) as setup:
                 for cell in cells():
                     result = measure(setup, cell, seconds)

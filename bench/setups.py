@@ -1,7 +1,9 @@
-"""The set-ups that are compared: Envoy alone, Envoy with Stellwerk (BUFFERED), Envoy with Stellwerk (FULL_DUPLEX)."""
+"""The set-ups that are compared: Envoy alone, Envoy with Stellwerk (BUFFERED), Envoy with Stellwerk (FULL_DUPLEX), and
+the last one with another picker in place of ours."""
 
 import contextlib
 import json
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -76,6 +78,22 @@ def foreign_gateway(sim: Sim) -> Iterator[Setup]:
         wait_until("the picker", lambda: _answers(f"{admin_url}/readyz"))
         with plain_envoy(sim, grpc_port) as (port, pid):
             yield Setup("Envoy + Stellwerk, FULL_DUPLEX", port, pid, child.process.pid, admin_url)
+
+
+@contextlib.contextmanager
+def other_picker(command: str, sim: Sim) -> Iterator[Setup]:
+    """The same Envoy with whatever `command` starts; `{grpc}` and `{servers}` in it are filled in."""
+    grpc_port = free_port()
+    filled = command.replace("{grpc}", str(grpc_port)).replace(
+        "{servers}", ",".join(f"127.0.0.1:{p}" for p in sim.ports)
+    )
+    process = subprocess.Popen(shlex.split(filled), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with plain_envoy(sim, grpc_port) as (port, pid):
+            yield Setup("Envoy + other picker, FULL_DUPLEX", port, pid, process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @contextlib.contextmanager
