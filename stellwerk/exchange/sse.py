@@ -121,6 +121,11 @@ class EventReader(Generic[T]):
         self._end_event(pieces)
 
     @property
+    def is_between(self) -> bool:
+        """Nothing is held, and nothing of an event is out that its rest belongs to: what comes is read afresh."""
+        return not (self._line or self._event or self._passes_line or self._passes_event or self._after_cr)
+
+    @property
     def _held_bytes(self) -> int:
         return len(self._event) + len(self._line)
 

@@ -11,6 +11,7 @@ from stellwerk.model.report import Usage
 
 _NOTHING = Raw()
 _BRACE = ord("{")
+_WORD, _EVENT_END = b'usage"', b"\n\n"
 _MAX_DIGITS = 12
 """No answer has 10^12 tokens."""
 
@@ -50,7 +51,8 @@ class StreamUsage:
     """The counts of a stream of events, whatever its chunks are: of each count the last that was stated holds.
 
     So continuous usage ends in its total, and Anthropic's `message_start` and `message_delta` complete each other.
-    An event longer than `sse.MAX_EVENT_BYTES` is not looked into.
+    An event longer than `sse.MAX_EVENT_BYTES` is not looked into. Of whole events only those that hold the word are
+    read: most of a stream is text, and looking for a word costs a hundredth of decoding it.
     """
 
     def __init__(self) -> None:
@@ -59,7 +61,25 @@ class StreamUsage:
 
     def feed(self, chunk: bytes, is_last: bool = False) -> None:
         """Read on. `is_last` also reads an event that the stream's end leaves unterminated."""
-        for piece in self._events.feed(chunk, is_last):
+        if is_last or b"\r" in chunk:
+            self._read(chunk, is_last)
+            return
+        start, end = 0, chunk.rfind(_EVENT_END) + len(_EVENT_END)
+        if end < len(_EVENT_END):
+            self._read(chunk)
+            return
+        if not self._events.is_between:
+            start = chunk.find(_EVENT_END) + len(_EVENT_END)
+            self._read(chunk[:start])
+        while (at := chunk.find(_WORD, start, end)) >= 0:
+            before, stop = chunk.rfind(_EVENT_END, start, at), chunk.find(_EVENT_END, at) + len(_EVENT_END)
+            self._read(chunk[start if before < 0 else before : stop])
+            start = stop
+        if end < len(chunk):
+            self._read(chunk[end:])
+
+    def _read(self, text: bytes, is_last: bool = False) -> None:
+        for piece in self._events.feed(text, is_last):
             if piece.found and piece.found != Usage():
                 self.usage = _merged(self.usage, piece.found)
 

@@ -168,6 +168,36 @@ def test_nonsense_never_raises_and_no_cut_matters(stated: list[tuple[Any, Any, A
     assert of_stream(cut(text, chance)) == of_stream([text])
 
 
+PARTS = st.sampled_from(
+    [
+        b'data: {"usage":{"prompt_tokens":1}}',
+        b'data: {"usage":{"prompt_tokens":2}}',
+        b'data: {"choices":[{"text":"usage"}]}',
+        b'data: {"choices":[]}',
+        b'data: {"usage":',
+        b'data: {"prompt_tokens":3}',
+        b"data: }",
+        b"data: [DONE]",
+        b": usage",
+        b"event: x",
+        b"",
+        b"\n",
+        b"\r",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(PARTS, max_size=12), st.randoms(use_true_random=False))
+def test_what_is_not_looked_into_would_have_told_nothing(parts: list[bytes], chance: Random) -> None:
+    """As if every event were read, whatever its shape and wherever the stream is cut."""
+    text = b"".join(part + chance.choice([b"\n", b"\n\n"]) for part in parts)
+    everything = StreamUsage()
+    everything._read(text)
+    assert of_stream(cut(text, chance)) == everything.usage
+    assert of_stream([text]) == everything.usage
+
+
 def test_the_module_knows_no_more_digits_than_a_count_can_have() -> None:
     assert of_answer(b'{"usage":{"prompt_tokens":' + b"9" * usage._MAX_DIGITS + b"}}") == Usage(
         int("9" * 12), None, None
