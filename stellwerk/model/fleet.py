@@ -73,6 +73,7 @@ class Member:
         "effective",
         "endpoint",
         "failing_since",
+        "has_moved",
         "health",
         "health_reason",
         "health_until",
@@ -138,6 +139,8 @@ class Member:
         """Longest uncached prompt sent since nothing was in flight."""
         self.stuck_seconds = 0.0
         """How long it has had work, in sum, since it last made progress."""
+        self.has_moved = False
+        """Whether its progress counter was seen to move."""
 
 
 _COLUMNS = (

@@ -53,6 +53,7 @@ def heard(member: Member, sample: Sample, now: float, settings: HealthSettings) 
     moved = before is None or sample.progress is None or sample.progress != before.progress
     if moved:
         member.stuck_seconds = 0.0
+        member.has_moved = before is not None and sample.progress is not None
     elif _is_busy(member, sample):
         since = member.sampled_at
         if before is not None and not (before.running or before.waiting):
@@ -125,7 +126,9 @@ def elapsed(member: Member, now: float) -> bool:
 
 
 def _is_busy(member: Member, sample: Sample) -> bool:
-    return member.requests > 0 or bool(sample.running) or bool(sample.waiting)
+    """Whether standing still means something. Of work that others gave it only its page tells, and a counter that never
+    moved may belong to a page that never changes."""
+    return member.requests > 0 or (member.has_moved and (bool(sample.running) or bool(sample.waiting)))
 
 
 def _patience(member: Member, settings: HealthSettings) -> float:

@@ -105,6 +105,22 @@ def test_a_server_that_does_not_tell_progress_is_never_wedged() -> None:
     assert server.state == "healthy"
 
 
+def test_a_page_that_never_changes_proves_nothing_until_a_request_is_sent_there() -> None:
+    server = Server()
+    server.pages(60.0, running=3, progress=7)
+    assert server.state == "healthy"
+    server.send()
+    server.pages(6.0, running=3, progress=7)
+    assert server.state == "wedged"
+
+
+def test_a_server_that_worked_for_others_and_stands_still_is_wedged() -> None:
+    server = Server()
+    server.pages(1.0, running=3, progress=7)
+    server.pages(6.0, running=3, progress=8)
+    assert server.state == "wedged"
+
+
 def test_an_answer_that_comes_back_is_progress() -> None:
     server = Server()
     server.page(progress=7)
