@@ -119,6 +119,7 @@ class ResponseHalf:
         return Report(
             status=answer.status if answer is not None else 0,
             served=self.served,
+            has_passed=answer is not None,
             is_stream=answer is not None and answer.kind is Kind.EVENTS,
             ttft_seconds=first_byte_at - received_at if first_byte_at is not None else None,
             duration_seconds=now - received_at,

@@ -92,7 +92,10 @@ class Meters:
             row.running -= 1
 
     def finished(self, trace: Trace, report: Report, *, fairness_id: str | None) -> None:
-        """One exchange was reported on."""
+        """One exchange was reported on. Without an answer (the client left) there is nothing to measure: a time or a
+        size of it would be the client's patience."""
+        if report.status == 0:
+            return
         row = self._rows.get((trace.public_model, trace.target_model, fairness_id, trace.priority))
         if row is None:
             row = self._row_of(trace, fairness_id)
@@ -100,8 +103,8 @@ class Meters:
         if answers is None:
             answers = row.answers = Answers()
         if report.status >= 400:
-            code = "ModelServerError" if report.served is not None else _ERROR_CODES.get(report.status, "Internal")
-            row.failed(code)
+            is_servers = report.served is not None or report.has_passed
+            row.failed("ModelServerError" if is_servers else _ERROR_CODES.get(report.status, "Internal"))
         answers.count(report)
         if report.is_stream and report.status == 200:
             self._calibrate(row, report)

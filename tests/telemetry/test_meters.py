@@ -117,6 +117,26 @@ def test_failures_of_servers_are_told_from_those_of_the_way() -> None:
     assert value(meters, "llm_d_epp_request_error_total", **M, error_code="ServiceUnavailable") == 1
 
 
+def test_an_error_that_passed_the_picker_is_the_servers_where_the_proxy_does_not_say_who_served() -> None:
+    meters = Meters()
+    for status in (500, 503):
+        report = msgspec.structs.replace(REPORT, status=status, served=None, has_passed=True)
+        meters.finished(PICKED, report, fairness_id="team-a")
+    assert value(meters, "llm_d_epp_request_error_total", **M, error_code="ModelServerError") == 2
+    assert page(meters).count("\nllm_d_epp_request_error_total{") == 1
+
+
+def test_an_exchange_without_an_answer_has_no_duration_and_no_size() -> None:
+    meters = Meters()
+    meters.decided(PICKED, request_bytes=10, fairness_id="team-a")
+    meters.finished(PICKED, Report(duration_seconds=3.0, flags="DC"), fairness_id="team-a")
+    assert value(meters, "llm_d_epp_request_duration_seconds_count", **M) is None
+    assert value(meters, "llm_d_epp_response_size_bytes_count", **M) is None
+    assert value(meters, "llm_d_epp_request_total", **M) == 1
+    meters.finished(PICKED, REPORT, fairness_id="team-a")
+    assert value(meters, "llm_d_epp_request_duration_seconds_sum", **M) == 2.5
+
+
 def test_nonsense_from_servers_is_not_counted() -> None:
     meters = Meters()
     nonsense = Report(
@@ -150,7 +170,10 @@ def test_buckets_are_the_references_own() -> None:
     meters.finished(PICKED, REPORT, fairness_id="team-a")
     assert value(meters, "llm_d_epp_request_duration_seconds_bucket", **M, le="0.005") == 0
     assert value(meters, "llm_d_epp_request_duration_seconds_bucket", **M, le="3600") == 1
-    assert value(meters, "llm_d_epp_request_input_tokens_bucket", **M, le="32778") == 1
+    for name in ("request_input_tokens", "response_size_bytes"):
+        assert value(meters, f"llm_d_epp_{name}_bucket", **M, le="32778") == 1
+        assert value(meters, f"llm_d_epp_{name}_bucket", **M, le="32768") is None
+    assert value(meters, "llm_d_epp_request_input_tokens_bucket", **M, le="1.048576e+06") == 1
     assert value(meters, "llm_d_epp_request_output_tokens_bucket", **M, le="16384") is None
     assert value(meters, "llm_d_epp_request_streaming_tpot_seconds_bucket", **M, le="0.00205") == 0
 

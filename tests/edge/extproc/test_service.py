@@ -278,6 +278,18 @@ def test_a_foreign_gateways_exchange_reports_the_server_that_answered() -> None:
     assert [type(event) for event in stage.told] == [Ask, Prefilled, Finished, Released]
     assert stage.of(Finished)[0].report.served == "127.0.0.1:9002"
     assert stage.of(Finished)[0].report.status == 200
+    assert stage.of(Finished)[0].report.has_passed
+
+
+def test_an_exchange_that_ends_without_an_answer_is_reported_as_such() -> None:
+    stage = Stage(picked(), is_own_proxy=False)
+    talk = stage.call()
+    talk.headers(DUPLEX)
+    talk.body()
+    talk.handler.on_half_close()
+    talk.leave()
+    (finished,) = stage.of(Finished)
+    assert (finished.report.status, finished.report.has_passed) == (0, False)
 
 
 @pytest.mark.parametrize(
