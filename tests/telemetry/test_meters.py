@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from stellwerk.model.reason import Reason
 from stellwerk.model.report import GAP_BOUNDS, Gaps, Report, Usage
 from stellwerk.model.trace import Trace
 from stellwerk.telemetry.labels import OTHER
@@ -35,6 +36,7 @@ REPORT = Report(
     response_bytes=4000,
     usage=Usage(prompt_tokens=100, cached_tokens=60, output_tokens=41),
 )
+NOBODY = {"model_name": "", "target_model_name": "", "fairness_id": "default-flow", "priority": "0"}
 M = {"model_name": "food", "target_model_name": "llama-food", "fairness_id": "team-a", "priority": "2"}
 
 
@@ -77,10 +79,35 @@ def test_a_refused_request_is_an_error_with_its_code_and_does_not_run() -> None:
 def test_what_the_gateway_answers_itself_is_a_request_and_no_error() -> None:
     meters = Meters()
     meters.decided(Trace("r", 0.0, "models"), request_bytes=0, fairness_id=None)
-    nobody = {"model_name": "", "target_model_name": "", "fairness_id": "default-flow", "priority": "0"}
-    assert value(meters, "llm_d_epp_request_total", **nobody) == 1
+    assert value(meters, "llm_d_epp_request_total", **NOBODY) == 1
     assert "\nllm_d_epp_request_error_total{" not in page(meters)
     assert "\nllm_d_epp_scheduler_attempts_total{" not in page(meters)
+
+
+def test_a_request_refused_without_a_decision_is_an_error_of_no_model_and_no_decision() -> None:
+    meters = Meters()
+    for reason, code in (
+        (Reason.MALFORMED_BODY, "BadRequest"),
+        (Reason.BODY_TOO_LARGE, "RequestEntityTooLarge"),
+        (Reason.UNSUPPORTED, "Unimplemented"),
+        (Reason.DEADLINE, "DeadlineExceeded"),
+        (Reason.INTERNAL, "Internal"),
+    ):
+        meters.turned_away(reason, is_counted=False)
+        assert value(meters, "llm_d_epp_request_error_total", **NOBODY, error_code=code) == 1
+        assert value(meters, "stellwerk_refusals_total", pool="", reason=reason.value) == 1
+    assert value(meters, "llm_d_epp_request_total", **NOBODY) == 5
+    assert value(meters, "llm_d_epp_request_size_bytes_count", **NOBODY) == 0
+    assert value(meters, "stellwerk_metric_rows") == 1
+    assert "\nllm_d_epp_scheduler_attempts_total{" not in page(meters)
+
+
+def test_a_request_that_broke_after_its_decision_is_an_error_and_no_second_request() -> None:
+    meters = Meters()
+    meters.decided(PICKED, request_bytes=10, fairness_id="team-a")
+    meters.turned_away(Reason.INTERNAL, is_counted=True)
+    assert value(meters, "llm_d_epp_request_total", **NOBODY) == 0
+    assert value(meters, "llm_d_epp_request_error_total", **NOBODY, error_code="Internal") == 1
 
 
 def test_a_streamed_answer_gives_all_its_times_and_tokens() -> None:
