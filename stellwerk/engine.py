@@ -30,6 +30,7 @@ from stellwerk.model.event import (
     Sampled,
     SampleFailed,
     Tick,
+    TurnedAway,
     Used,
     Withdrawn,
 )
@@ -111,6 +112,7 @@ class Engine:
             SampleFailed: self._sample_failed,
             ModelsListed: self._models_listed,
             Withdrawn: self._withdrawn,
+            TurnedAway: self._turned_away,
             Configured: self._configured,
             Draining: self._draining,
             Tick: self._tick,
@@ -288,6 +290,10 @@ class Engine:
 
     def _withdrawn(self, event: Withdrawn, now: float) -> tuple[Decided, ...]:
         self._room.leave(event.ticket)
+        return NOTHING
+
+    def _turned_away(self, event: TurnedAway, now: float) -> tuple[Decided, ...]:
+        self._meters.turned_away(event.reason, is_counted=event.was_decided)
         return NOTHING
 
     def _released(self, event: Released, now: float) -> tuple[Decided, ...]:

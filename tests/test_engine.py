@@ -15,6 +15,7 @@ from stellwerk.model.event import (
     Released,
     SampleFailed,
     Tick,
+    TurnedAway,
     Used,
     Withdrawn,
 )
@@ -407,6 +408,15 @@ def test_counts_read_from_an_answer_join_its_report() -> None:
     finish(some, some.ticket, {"a": A, "b": B, "c": C}[first].address)
     some.engine.receive(Used(some.ticket, Usage(1, 1, 1)), some.now)
     assert some.engine.describe(some.now).unknown_ticket_count == 1
+
+
+def test_a_request_that_was_turned_away_decides_nothing_and_holds_nothing() -> None:
+    some = brain()
+    first = some.pick()
+    assert some.engine.receive(TurnedAway(99, Reason.MALFORMED_BODY), some.now) == ()
+    assert some.engine.receive(TurnedAway(some.ticket, Reason.INTERNAL, was_decided=True), some.now) == ()
+    assert load(some)[first][0] == 1
+    assert some.engine.describe(some.now).unknown_ticket_count == 0
 
 
 def test_draining_refuses_what_is_new_and_lets_what_runs_finish() -> None:

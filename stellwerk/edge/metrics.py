@@ -4,11 +4,13 @@ Made only when asked for, in pieces, so that nothing is paid between two reading
 Names of pool metrics, like those of `telemetry.meters`, are the reference picker's where it has them.
 """
 
+import os
 import platform
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import sqrt
+from math import inf, sqrt
+from pathlib import Path
 
 from stellwerk import __version__
 from stellwerk.model.view import EndpointView, PoolsView, PoolView
@@ -161,8 +163,33 @@ def process_families() -> Iterator[Family]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     unit = 1 if sys.platform == "darwin" else 1024
     yield counter("process_cpu_seconds_total", "CPU time of this process.", usage.ru_utime + usage.ru_stime)
+    yield from kernel_families(Path("/proc"))
     yield gauge("stellwerk_process_peak_memory_bytes", "Most memory ever resident.", usage.ru_maxrss * unit)
     yield Family("python_info", "gauge", "The interpreter.", ("version",), (((platform.python_version(),), 1),))
+
+
+def kernel_families(proc: Path) -> Iterator[Family]:
+    """What the kernel tells of this process; most of it stands in /proc (proc(5)), where there is one."""
+    try:
+        # Fields are counted from what follows the command's name, which may hold anything but its last bracket.
+        fields = (proc / "self/stat").read_bytes().rpartition(b") ")[2].split()
+        virtual_bytes, resident_pages = int(fields[20]), int(fields[21])
+        yield gauge("process_virtual_memory_bytes", "Address space in use.", virtual_bytes)
+        yield gauge("process_resident_memory_bytes", "Memory resident.", resident_pages * resource.getpagesize())
+        _, found, booted = (proc / "stat").read_bytes().partition(b"\nbtime ")
+        if found:
+            started = int(booted.split(maxsplit=1)[0]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+            yield gauge("process_start_time_seconds", "When this process began, in Unix time.", started)
+        yield gauge("process_open_fds", "File descriptors that are open.", _open_count(proc / "self/fd"))
+    except (OSError, ValueError, IndexError):
+        pass
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield gauge("process_max_fds", "File descriptors that may be open.", inf if most < 0 else most)
+
+
+def _open_count(descriptors: Path) -> int:
+    """Linux tells it as the folder's size, from 6.2 on; else they are listed, and the listing holds one itself."""
+    return descriptors.stat().st_size or len(os.listdir(descriptors)) - 1
 
 
 def _known(pool: PoolView, value: Callable[[EndpointView], float | None]) -> list[float]:

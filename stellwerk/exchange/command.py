@@ -8,7 +8,7 @@ from enum import Enum, IntEnum
 from msgspec import Struct
 
 from stellwerk.exchange.refusal import Rendered
-from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
+from stellwerk.model.event import Ask, Finished, Prefilled, Released, TurnedAway, Used, Withdrawn
 from stellwerk.model.outcome import Picked
 
 
@@ -125,6 +125,7 @@ Command = (
     | Abort
     | Ask
     | Withdrawn
+    | TurnedAway
     | Released
     | Prefilled
     | Used

@@ -35,7 +35,7 @@ from stellwerk.exchange.refusal import Rendered, render, render_answer
 from stellwerk.exchange.response import CONTINUE, ResponseHalf, pieces
 from stellwerk.exchange.rewrite import with_model
 from stellwerk.exchange.settings import ExchangeSettings
-from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
+from stellwerk.model.event import Ask, Finished, Prefilled, Released, TurnedAway, Used, Withdrawn
 from stellwerk.model.outcome import Answered, Outcome, Picked, Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api
@@ -162,7 +162,7 @@ class Exchange:
         self._api = classify(head.method, head.path)
         refused = request_head.refusal(head, self._settings.limits)
         if refused is not None:
-            return self._refuse(refused)
+            return self._turn_away(refused)
         if self._settings.accepts_steering:
             steered = request_head.steering(head)
             if steered is not None:
@@ -297,14 +297,19 @@ class Exchange:
                 f"the request body stopped arriving for {settings.upload_idle_seconds:g} s, "
                 f"or took more than {settings.upload_seconds:g} s"
             )
-        return self._let_go(now) + self._refuse(Refused(Reason.DEADLINE, message))
+        return self._let_go(now) + self._turn_away(Refused(Reason.DEADLINE, message))
 
     def fail(self, now: float) -> Commands:
         """Something in here, or in the engine, is broken: the client hears of it, and nothing stays reserved."""
         commands = self._let_go(now)
-        if self._phase in _ENDED:
+        phase = self._phase
+        if phase in _ENDED:
             return commands
-        return commands + self._refuse(Refused(Reason.INTERNAL, "the gateway made a mistake; its log has the details"))
+        refused = Refused(Reason.INTERNAL, "the gateway made a mistake; its log has the details")
+        is_forwarded = phase is Phase.FORWARDED
+        if is_forwarded and self._is_failure_told():
+            return commands + self._refuse(refused)
+        return commands + self._turn_away(refused, was_decided=is_forwarded)
 
     # Steps
 
@@ -313,7 +318,7 @@ class Exchange:
         if chunk:
             self.buffered_bytes += len(chunk)
             if self.buffered_bytes > settings.limits.max_body_bytes:
-                return self._refuse(request_head.too_large(f"at least {self.buffered_bytes}", settings.limits))
+                return self._turn_away(request_head.too_large(f"at least {self.buffered_bytes}", settings.limits))
             self._chunks.append(chunk)
         if is_last:
             self._is_upload_over = self._ends_with_body = True
@@ -324,7 +329,7 @@ class Exchange:
 
     def _take_whole(self, body: bytes, now: float) -> Commands:
         if len(body) > self._settings.limits.max_body_bytes:
-            return self._refuse(request_head.too_large(len(body), self._settings.limits))
+            return self._turn_away(request_head.too_large(len(body), self._settings.limits))
         self._is_upload_over = True
         self.buffered_bytes = len(body)
         return self._ask(body, self._api, Slot.REQUEST_BODY, now)
@@ -334,7 +339,7 @@ class Exchange:
         settings = self._settings
         request = body_reader.read(self._head, api, body, settings.limits)
         if isinstance(request, Refused):
-            return self._refuse(request)
+            return self._turn_away(request)
         if self._subset is not None or self._pool is not None:
             request = replace(request, subset=self._subset, pool_hint=self._pool)
         self._body = body
@@ -385,10 +390,21 @@ class Exchange:
         return (Reply(self._without_body(rendered), "stellwerk_answered"),)
 
     def _refuse(self, refused: Refused) -> Commands:
+        """The last word. Whose refusal it is decides who counts it: the engine counts its own."""
         self._phase = Phase.SILENT
         self._drop()
         rendered = render(refused, self._api, self._head.id)
         return (Reply(self._without_body(rendered), f"stellwerk_{refused.reason.value}"),)
+
+    def _turn_away(self, refused: Refused, *, was_decided: bool = False) -> Commands:
+        """A refusal that is ours, not the engine's: it learns of it after the client."""
+        return (*self._refuse(refused), TurnedAway(self._ticket, refused.reason, was_decided))
+
+    def _is_failure_told(self) -> bool:
+        """Whether a report says, or will say, that an exchange which breaks now has failed: where none is ours to
+        make, the access log of a proxy that has the answer's headers does."""
+        status = self._response.status
+        return status >= 400 if self._settings.reports else status > 0
 
     def _out_of_order(self, what: str, now: float) -> Commands:
         phase = self._phase

@@ -53,6 +53,11 @@ class ResponseHalf:
         return self._answer is not None
 
     @property
+    def status(self) -> int:
+        """The answer's; 0 before its headers."""
+        return self._answer.status if self._answer is not None else 0
+
+    @property
     def is_underway(self) -> bool:
         """Whether a model server has begun to answer. Errors do not count: they may be the proxy's own."""
         return self.first_byte_at is not None and self._answer is not None and 200 <= self._answer.status < 300
@@ -119,6 +124,7 @@ class ResponseHalf:
         return Report(
             status=answer.status if answer is not None else 0,
             served=self.served,
+            has_passed=answer is not None,
             is_stream=answer is not None and answer.kind is Kind.EVENTS,
             ttft_seconds=first_byte_at - received_at if first_byte_at is not None else None,
             duration_seconds=now - received_at,

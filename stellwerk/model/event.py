@@ -10,6 +10,7 @@ from msgspec import Struct
 from stellwerk.model.catalog import Catalog
 from stellwerk.model.outcome import Outcome
 from stellwerk.model.picker_config import PickerConfig
+from stellwerk.model.reason import Reason
 from stellwerk.model.report import Report, Usage
 from stellwerk.model.request import Request
 from stellwerk.model.sample import Sample
@@ -26,6 +27,17 @@ class Withdrawn(Struct, frozen=True, gc=False):
     """The client left, or the exchange died, before `Decided`: no `Decided` follows, nothing stays reserved."""
 
     ticket: int
+
+
+class TurnedAway(Struct, frozen=True, gc=False):
+    """The exchange refused a request by itself, without a `Decided` that said so. Counted; at most once per ticket.
+
+    `was_decided`: an endpoint had been picked for it, and something broke on the way.
+    """
+
+    ticket: int
+    reason: Reason
+    was_decided: bool = False
 
 
 class Released(Struct, frozen=True, gc=False):
@@ -94,6 +106,7 @@ class Tick(Struct, frozen=True, gc=False):
 Event = (
     Ask
     | Withdrawn
+    | TurnedAway
     | Released
     | Prefilled
     | Used

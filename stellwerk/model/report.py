@@ -26,8 +26,11 @@ class Report(Struct, frozen=True, gc=False):
     """One finished exchange. Durations are in seconds and count from the first byte of the request at the proxy."""
 
     status: int = 0
+    """0: there was no answer."""
     served: str | None = None
-    """`ip:port` that answered; None if nobody did (a local reply)."""
+    """`ip:port` that answered; None if nobody did (a local reply), or if the proxy does not say."""
+    has_passed: bool = False
+    """Whether the answer's headers passed the picker after its pick: a server's answer, unless the proxy made it up."""
     is_stream: bool = False
     ttft_seconds: float | None = None
     duration_seconds: float | None = None

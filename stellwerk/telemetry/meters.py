@@ -42,6 +42,9 @@ _ERROR_CODES = {
 }
 _CODE_OF_REFUSAL = {reason.value: _ERROR_CODES.get(reason.rule.status, "Internal") for reason in Reason}
 
+_NOBODY = Trace(request_id="", at=0.0, api="")
+"""Of a request that was never asked about nothing is known that a label could show."""
+
 _Key = tuple[str | None, str | None, str | None, int]
 
 
@@ -81,7 +84,17 @@ class Meters:
             if trace.source is not None:
                 self._rewritten(trace, trace.source)
         elif trace.refused is not None:
-            self._refused(row, trace, trace.refused)
+            self._refused(row, trace.pool or "", trace.refused)
+            target = row.labels[1]
+            self._not_picked[target] = self._not_picked.get(target, 0) + 1
+
+    def turned_away(self, reason: Reason, *, is_counted: bool) -> None:
+        """A request was refused without a decision, mostly since it cannot be read. Like the reference, all of them
+        count on one row, without a model. `is_counted`: as a request it has been counted before."""
+        row = self._row_of(_NOBODY, None)
+        if not is_counted:
+            row.total += 1
+        self._refused(row, "", reason.value)
 
     def released(self, trace: Trace, *, fairness_id: str | None) -> None:
         """One picked exchange ended."""
@@ -92,7 +105,10 @@ class Meters:
             row.running -= 1
 
     def finished(self, trace: Trace, report: Report, *, fairness_id: str | None) -> None:
-        """One exchange was reported on."""
+        """One exchange was reported on. Without an answer (the client left) there is nothing to measure: a time or a
+        size of it would be the client's patience."""
+        if report.status == 0:
+            return
         row = self._rows.get((trace.public_model, trace.target_model, fairness_id, trace.priority))
         if row is None:
             row = self._row_of(trace, fairness_id)
@@ -100,8 +116,8 @@ class Meters:
         if answers is None:
             answers = row.answers = Answers()
         if report.status >= 400:
-            code = "ModelServerError" if report.served is not None else _ERROR_CODES.get(report.status, "Internal")
-            row.failed(code)
+            is_servers = report.served is not None or report.has_passed
+            row.failed("ModelServerError" if is_servers else _ERROR_CODES.get(report.status, "Internal"))
         answers.count(report)
         if report.is_stream and report.status == 200:
             self._calibrate(row, report)
@@ -218,13 +234,10 @@ class Meters:
             key = (OTHER, OTHER)
         self._picked[key] = self._picked.get(key, 0) + 1
 
-    def _refused(self, row: Row, trace: Trace, reason: str) -> None:
-        code = _CODE_OF_REFUSAL.get(reason, "Internal")
-        row.failed(code)
-        refusal = (bounded(trace.pool or ""), bounded(reason))
+    def _refused(self, row: Row, pool: str, reason: str) -> None:
+        row.failed(_CODE_OF_REFUSAL.get(reason, "Internal"))
+        refusal = (bounded(pool), bounded(reason))
         self._refusals[refusal] = self._refusals.get(refusal, 0) + 1
-        target = row.labels[1]
-        self._not_picked[target] = self._not_picked.get(target, 0) + 1
 
     def _rewritten(self, trace: Trace, source: str) -> None:
         kind, _, name = source.partition(" ")

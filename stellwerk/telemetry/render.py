@@ -6,6 +6,8 @@
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -87,16 +89,26 @@ def _histogram(name: str, labels: str, content: Histogram) -> Iterator[str]:
     before = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
     for bound, count in zip((*content.bounds, math.inf), content.counts, strict=True):
         total += count
-        yield f'{before}le="{_number(bound)}"}} {total}\n'
+        yield f'{before}le="{_bound(bound)}"}} {total}\n'
     after = f"{{{labels}}}" if labels else ""
     yield f"{name}_sum{after} {_number(content.sum)}\n{name}_count{after} {total}\n"
 
 
 def _number(value: float) -> str:
-    """As Go's client writes it: integers without a fraction."""
+    """Integers without a fraction or an exponent."""
     if math.isfinite(value):
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))
     return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+
+
+@lru_cache(maxsize=1024)
+def _bound(value: float) -> str:
+    """A bucket's bound as Go writes it (`strconv.FormatFloat(value, 'g', -1, 64)`): `1.048576e+06`. It is a label, so
+    another text for the same number would be another series beside the reference's."""
+    if not 1e6 <= value < math.inf:
+        return _number(value)
+    mantissa, _, exponent = f"{Decimal(repr(value)).normalize():e}".partition("e")
+    return f"{mantissa}e{int(exponent):+03d}"
 
 
 def _escaped(value: str) -> str:

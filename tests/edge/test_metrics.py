@@ -1,11 +1,15 @@
 """The whole page, read back by Prometheus' own parser."""
 
 import math
+import os
+import resource
+import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stellwerk.edge.metrics import MAX_ENDPOINT_ROWS, MetricsPage
+from stellwerk.edge.metrics import MAX_ENDPOINT_ROWS, MetricsPage, kernel_families, process_families
 from stellwerk.model.view import EndpointView, PoolsView, PoolView
 from stellwerk.telemetry.meters import Meters
 from stellwerk.telemetry.render import counter
@@ -82,6 +86,45 @@ def test_other_parts_offer_their_own_and_the_process_is_there() -> None:
     assert any(key[0] == "llm_d_epp_info" for key in rows)
     assert any(key[0] == "llm_d_epp_prefix_indexer_size" and value == 5.0 for key, value in rows.items())
     assert not any(math.isnan(value) for value in rows.values())
+
+
+def test_the_process_shows_what_generic_dashboards_ask_for() -> None:
+    with Path(os.devnull).open():
+        rows = {family.name: family.rows[0][1] for family in process_families()}
+        open_count = len(os.listdir("/proc/self/fd")) - 1
+    assert rows["process_open_fds"] == open_count
+    assert rows["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    resident, virtual, peak = (
+        rows[name]
+        for name in (
+            "process_resident_memory_bytes",
+            "process_virtual_memory_bytes",
+            "stellwerk_process_peak_memory_bytes",
+        )
+    )
+    assert isinstance(resident, int)
+    assert isinstance(virtual, int)
+    assert isinstance(peak, int)
+    assert 1_000_000 < resident < virtual
+    assert resident < peak * 2
+    started = rows["process_start_time_seconds"]
+    assert isinstance(started, float)
+    assert 0 < time.time() - started < 7 * 24 * 3600
+
+
+def test_a_system_without_proc_leaves_out_what_it_does_not_tell(tmp_path: Path) -> None:
+    assert [family.name for family in kernel_families(tmp_path)] == ["process_max_fds"]
+
+
+def test_any_name_of_the_command_is_read_over(tmp_path: Path) -> None:
+    (tmp_path / "self/fd").mkdir(parents=True)
+    rest = " ".join(str(number) for number in range(4, 53))
+    (tmp_path / "self/stat").write_text(f"7 (a) b ) 9 (c) S {rest}\n")
+    (tmp_path / "stat").write_text("cpu  1 2\nbtime 1000\nprocesses 5\n")
+    rows = {family.name: family.rows[0][1] for family in kernel_families(tmp_path)}
+    assert rows["process_virtual_memory_bytes"] == 23
+    assert rows["process_resident_memory_bytes"] == 24 * resource.getpagesize()
+    assert rows["process_start_time_seconds"] == 1000 + 22 / os.sysconf("SC_CLK_TCK")
 
 
 def test_of_very_many_endpoints_the_averages_count_all_and_the_rows_are_bounded() -> None:

@@ -1,5 +1,7 @@
 """Playbooks: what the proxy and the engine say, and what the exchange wants done."""
 
+from collections.abc import Callable
+
 import pytest
 
 from stellwerk.exchange.command import (
@@ -18,8 +20,9 @@ from stellwerk.exchange.command import (
     Watch,
 )
 from stellwerk.exchange.machine import Exchange, Phase
+from stellwerk.exchange.settings import ExchangeSettings
 from stellwerk.model.catalog import Pool
-from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
+from stellwerk.model.event import Ask, Finished, Prefilled, Released, TurnedAway, Used, Withdrawn
 from stellwerk.model.outcome import Answered, Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.report import GAP_BOUNDS, Usage
@@ -222,7 +225,8 @@ class TestRefusals:
         one = exchange(settings)  # type: ignore[arg-type]
         one.request_headers(head(), False, 0.0)
         one.request_body(BODY, True, 0.0)
-        reply = reply_of(one.decided(Refused(Reason.SATURATED, "busy"), 0.0))
+        (reply,) = one.decided(Refused(Reason.SATURATED, "busy"), 0.0)
+        assert isinstance(reply, Reply)
         assert (reply.rendered.status, reply.details) == (429, "stellwerk_saturated")
         assert one.phase is Phase.SILENT
         assert one.closed(1.0) == ()
@@ -239,10 +243,24 @@ class TestRefusals:
         the_ask(one.request_headers(head("/anything", "HEAD"), True, 0.0))
         assert reply_of(one.decided(Refused(Reason.NO_ENDPOINTS, "none"), 0.0)).rendered.body == b""
 
-    def test_a_malformed_body_is_refused_without_asking(self) -> None:
+    def test_a_malformed_body_is_refused_without_asking_and_the_engine_hears_of_it_after_the_client(self) -> None:
         one = exchange()
         one.request_headers(head(), False, 0.0)
-        assert reply_of(one.request_body(b"{", True, 0.0)).rendered.status == 400
+        reply, turned_away = one.request_body(b"{", True, 0.0)
+        assert isinstance(reply, Reply)
+        assert reply.rendered.status == 400
+        assert turned_away == TurnedAway(TICKET, Reason.MALFORMED_BODY)
+        assert one.closed(1.0) == ()
+
+    @pytest.mark.parametrize("settings", [own, foreign])
+    def test_a_body_that_turns_out_too_large_is_told_to_the_engine(
+        self, settings: Callable[..., ExchangeSettings]
+    ) -> None:
+        one = exchange(settings(limits=limits(max_body_bytes=10)))
+        one.request_headers(head(), False, 0.0)
+        reply, turned_away = one.request_body(b"x" * 11, False, 0.0)
+        assert isinstance(reply, Reply)
+        assert turned_away == TurnedAway(TICKET, Reason.BODY_TOO_LARGE)
 
     @pytest.mark.parametrize("settings", [own(), foreign()], ids=["own", "foreign"])
     @pytest.mark.parametrize(
@@ -258,7 +276,10 @@ class TestRefusals:
         self, settings: object, headers: dict[str, str], method: str, status: int
     ) -> None:
         one = exchange(settings)  # type: ignore[arg-type]
-        assert reply_of(one.request_headers(head("/x", method, headers), False, 0.0)).rendered.status == status
+        reply, turned_away = one.request_headers(head("/x", method, headers), False, 0.0)
+        assert isinstance(reply, Reply)
+        assert isinstance(turned_away, TurnedAway)
+        assert reply.rendered.status == turned_away.reason.rule.status == status
 
     def test_an_offer_of_http2_is_no_upgrade(self) -> None:
         assert exchange().request_headers(head(headers={"upgrade": "h2c"}), False, 0.0) == CONTINUE_REQUEST
@@ -294,8 +315,9 @@ class TestTime:
         one.request_body(BODY, True, 1.0)
         assert one.next_deadline == 6.0
         assert one.expire(5.9) == ()
-        withdrawn, reply = one.expire(6.0)
+        withdrawn, reply, turned_away = one.expire(6.0)
         assert withdrawn == Withdrawn(TICKET)
+        assert turned_away == TurnedAway(TICKET, Reason.DEADLINE)
         assert isinstance(reply, Reply)
         assert reply.rendered.status == 504
         assert one.decided(picked(), 6.1) == (Released(TICKET),)
@@ -310,7 +332,9 @@ class TestTime:
         assert one.next_deadline == 15.0
         one.request_body(b"x", False, 10.0)
         assert one.next_deadline == 25.0
-        assert reply_of(one.expire(25.0)).rendered.status == 504
+        commands = one.expire(25.0)
+        assert reply_of(commands).rendered.status == 504
+        assert commands[1:] == (TurnedAway(TICKET, Reason.DEADLINE),)
         assert one.buffered_bytes == 0
 
     def test_an_upload_that_trickles_ends_all_the_same(self) -> None:
@@ -368,11 +392,24 @@ class TestLeaving:
 
     def test_a_bug_gives_back_what_is_reserved_and_tells_the_client(self) -> None:
         one = forwarded()
-        released, reply = one.fail(1.0)
+        released, reply, turned_away = one.fail(1.0)
         assert released == Released(TICKET)
         assert isinstance(reply, Reply)
         assert reply.rendered.status == 500
+        assert turned_away == TurnedAway(TICKET, Reason.INTERNAL, was_decided=True)
         assert one.fail(1.0) == ()
+
+    @pytest.mark.parametrize(
+        ("settings", "status", "is_told"),
+        [(own(), "200", True), (own(), "500", True), (foreign(), "200", False), (foreign(), "500", True)],
+    )
+    def test_a_bug_in_an_answer_is_told_to_the_engine_where_no_report_says_that_the_exchange_failed(
+        self, settings: object, status: str, is_told: bool
+    ) -> None:
+        one = forwarded(settings)  # type: ignore[arg-type]
+        one.response_headers({":status": status}, False, 0.5)
+        turned_away = [command for command in one.fail(1.0) if isinstance(command, TurnedAway)]
+        assert turned_away == ([] if is_told else [TurnedAway(TICKET, Reason.INTERNAL, was_decided=True)])
 
 
 class TestHints:

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stellwerk.exchange.command import Commands, Mode, ReplaceBody, SendBody, Slot
+from stellwerk.exchange.command import Commands, Mode, ReplaceBody, Reply, SendBody, Slot
 from stellwerk.exchange.response import MAX_CHUNK_BYTES
 from stellwerk.model.catalog import Pool
-from tests.kit.exchanges import OK_EVENTS, OK_JSON, exchange, foreign, head, own, picked
+from stellwerk.model.event import TurnedAway
+from stellwerk.model.reason import Reason
+from tests.kit.exchanges import OK_EVENTS, OK_JSON, TICKET, exchange, foreign, head, own, picked
 
 KIB = 1024
 SIZES = [0, 1, 61_999, 62_000, 62_001, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 124_000, 128 * KIB + 1, 4 * KIB * KIB]
@@ -52,7 +54,9 @@ def test_one_byte_more_than_the_limit_is_refused() -> None:
     one = exchange(foreign())
     one.request_headers(head("/x"), False, 0.0)
     assert one.request_body(b"x" * LIMIT, False, 0.0) == ()
-    assert len(one.request_body(b"x", True, 0.0)) == 1
+    reply, turned_away = one.request_body(b"x", True, 0.0)
+    assert isinstance(reply, Reply)
+    assert turned_away == TurnedAway(TICKET, Reason.BODY_TOO_LARGE)
     assert one.buffered_bytes == 0
 
 

@@ -9,7 +9,7 @@ import pytest
 from stellwerk.exchange.command import Abort, Commands, Extend, Finish, Forward, Mode, Reply
 from stellwerk.exchange.machine import Exchange, Phase
 from stellwerk.model.catalog import Pool
-from stellwerk.model.event import Ask, Finished, Prefilled, Released, Used, Withdrawn
+from stellwerk.model.event import Ask, Finished, Prefilled, Released, TurnedAway, Used, Withdrawn
 from stellwerk.model.outcome import Answered, Outcome, Refused
 from stellwerk.model.reason import Reason
 from tests.kit.exchanges import BODY, OK_JSON, TICKET, exchange, foreign, head, own, picked
@@ -37,8 +37,10 @@ DECISIONS: dict[str, Outcome] = {
     "refused": Refused(Reason.SATURATED, "busy"),
     "answered": Answered(200, b"{}"),
 }
-TO_ENGINE = (Ask, Withdrawn, Released, Prefilled, Used, Finished)
-COUNTED = (Released, Withdrawn, Reply, Abort, Forward, Extend, Prefilled, Used, Finished)
+TO_ENGINE = (Ask, Withdrawn, TurnedAway, Released, Prefilled, Used, Finished)
+COUNTED = (Released, Withdrawn, TurnedAway, Reply, Abort, Forward, Extend, Prefilled, Used, Finished)
+OF_ENGINE = (200, 429)
+"""Statuses of `DECISIONS`: a reply with another one is the exchange's own."""
 NOW = 1.0
 
 
@@ -53,6 +55,9 @@ class Conversation:
         self.is_over = False
         self.is_asked = False
         self.is_decided = False
+        self.has_answer = False
+        self.has_refused = False
+        """Without the engine."""
 
     def step(self, name: str) -> None:
         if name == "decision":
@@ -61,6 +66,7 @@ class Conversation:
             assert self.one.next_deadline is not None
             self.take(self.one.expire(self.one.next_deadline))
         else:
+            self.has_answer = self.has_answer or name.startswith("response headers")
             self.take(MESSAGES[name](self.one, NOW))
 
     def decide(self) -> None:
@@ -76,6 +82,8 @@ class Conversation:
                 assert not self.is_over, f"{command} after the last word"
             self.counts[kind] = self.counts.get(kind, 0) + (kind in COUNTED)
             self.is_over = self.is_over or kind in (Reply, Abort, Finish)
+            if isinstance(command, Reply):
+                self.has_refused = command.rendered.status not in OF_ENGINE
             if kind is Ask:
                 assert not self.is_asked
                 self.is_asked = True
@@ -107,6 +115,8 @@ class Conversation:
         assert count[Withdrawn] <= self.is_asked
         assert self.is_decided or count[Withdrawn] == self.is_asked
         assert count[Reply] + count[Abort] <= 1
+        assert count[TurnedAway] <= self.has_refused
+        assert count[TurnedAway] == self.has_refused or self.has_answer
         assert count[Forward] <= 1
         assert count[Extend] <= 1
         assert count[Prefilled] <= 1

@@ -59,6 +59,34 @@ def test_a_client_that_leaves_mid_stream_still_releases_its_endpoint(running: Ga
     wait_until("nothing in flight", lambda: in_flight(running) == 0, seconds=10)
 
 
+def test_a_client_that_leaves_before_the_answer_counts_as_a_request_and_has_no_duration() -> None:
+    with (
+        simulated_servers(1, "--model", "llama", "--speed", "instant", "--step-ms", "20") as sim,
+        gateway("--server", sim.urls[0]) as running,
+    ):
+        connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=30)
+        body = json.dumps(chat("llama", max_tokens=2_000, ignore_eos=True))
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        wait_until("one in flight", lambda: in_flight(running) == 1)
+        connection.close()
+        wait_until("nothing in flight", lambda: in_flight(running) == 0, seconds=10)
+        # Of each of Envoy's threads the log comes in order, and later exchanges are spread over them.
+        for _ in range(20):
+            assert call(running.url + "/v1/chat/completions", chat("llama", max_tokens=1)).status == 200
+        wait_until("the access log", lambda: counted(running, "llm_d_epp_request_duration_seconds_count") >= 20)
+        assert counted(running, "llm_d_epp_request_total") >= 21
+        assert counted(running, "llm_d_epp_request_duration_seconds_count") == 20
+        assert counted(running, "llm_d_epp_response_size_bytes_count") == 20
+
+
+def test_a_request_that_is_refused_unread_is_an_error_once(running: Gateway) -> None:
+    before = counted(running, "llm_d_epp_request_error_total")
+    assert call(running.url + "/v1/chat/completions", b"{").status == 400
+    assert counted(running, "llm_d_epp_request_error_total") == before + 1
+    assert 'error_code="BadRequest"} 1' in running.metrics()
+    assert 'stellwerk_refusals_total{pool="",reason="malformed_body"} 1' in running.metrics()
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -42,6 +42,18 @@ class Picker:
         )
         return list(process(iter(messages), timeout=SECONDS))
 
+    def samples(self) -> dict[tuple[str, ...], float]:
+        """The metrics page: a name and its label values to the value."""
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(call(f"{self.admin}/metrics").body.decode())
+            for sample in family.samples
+        }
+
+    def total(self, name: str) -> float:
+        """A metric's sum over its labels."""
+        return sum(value for key, value in self.samples().items() if key[0] == name)
+
     def in_flight(self) -> int:
         return sum(one["requests"] for one in call(f"{self.admin}/api/pools").json()["pools"][0]["endpoints"])
 
@@ -101,8 +113,8 @@ def request_body(body: bytes = BODY, end: bool = True) -> Any:
     return pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=end))
 
 
-def response_headers(kind: str) -> Any:
-    headers = fields({":status": "200", "content-type": kind})
+def response_headers(kind: str, status: int = 200) -> Any:
+    headers = fields({":status": str(status), "content-type": kind})
     return pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=headers))
 
 
@@ -190,18 +202,7 @@ def test_the_page_has_upstreams_families_under_new_and_old_names(picker: Picker)
     picker.converse(
         request_headers(), request_body(), response_headers("text/event-stream"), *stream, response_body(b"")
     )
-
-    def samples() -> dict[tuple[str, ...], float]:
-        page = call(f"{picker.admin}/metrics").body.decode()
-        return {
-            (sample.name, *sample.labels.values()): sample.value
-            for family in text_string_to_metric_families(page)
-            for sample in family.samples
-        }
-
-    def total(name: str) -> float:
-        return sum(value for key, value in samples().items() if key[0] == name)
-
+    samples, total = picker.samples, picker.total
     wait_until("the end of the stream", lambda: total("llm_d_epp_request_streaming_itl_seconds_count") == 2)
     for name in (
         "llm_d_epp_request_processing_duration_seconds_count",
@@ -234,6 +235,56 @@ def test_the_page_has_upstreams_families_under_new_and_old_names(picker: Picker)
     waits.set()
     list(answers)
     wait_until("nothing in flight", lambda: total("llm_d_epp_inflight_requests") == 0)
+
+
+def moved(before: dict[tuple[str, ...], float], after: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    """What grew of the request metrics, without buckets and sums of seconds."""
+    grown = {key: value - before.get(key, 0.0) for key, value in after.items() if value != before.get(key, 0.0)}
+    names = ("llm_d_epp_request_", "llm_d_epp_response_size", "stellwerk_refusals", "inference_objective_request_error")
+    left_out = ("_bucket", "_sum", "_processing_duration_seconds_count", "_ttft_seconds_count")
+    return {key: value for key, value in grown.items() if key[0].startswith(names) and not key[0].endswith(left_out)}
+
+
+def test_a_request_that_is_refused_unread_is_an_error_of_no_model_once(picker: Picker) -> None:
+    before = picker.samples()
+    (refused,) = picker.converse(request_headers(), request_body(b"{"))
+    assert refused.immediate_response.status.code == 400
+    assert moved(before, picker.samples()) == {
+        ("llm_d_epp_request_total", "", "", "default-flow", "0"): 1,
+        ("llm_d_epp_request_error_total", "", "", "default-flow", "0", "BadRequest"): 1,
+        ("inference_objective_request_error_total", "", "", "BadRequest"): 1,
+        ("stellwerk_refusals_total", "", "malformed_body"): 1,
+    }
+
+
+def test_a_refusal_of_the_engine_is_counted_once(picker: Picker) -> None:
+    before = picker.samples()
+    picker.converse(request_headers(hint=["10.9.9.9:1"]), request_body())
+    grown = moved(before, picker.samples())
+    errors = {key: value for key, value in grown.items() if key[0] == "llm_d_epp_request_error_total"}
+    assert errors == {("llm_d_epp_request_error_total", "tiny", "tiny", "default-flow", "0", "ServiceUnavailable"): 1}
+
+
+def test_an_error_after_the_pick_is_the_model_servers(picker: Picker) -> None:
+    row = ("llm_d_epp_request_error_total", "tiny", "tiny", "default-flow", "0")
+    before = picker.samples()
+    messages = (response_headers("application/json", 500), response_body(b"{}"))
+    picker.converse(request_headers(), request_body(), *messages)
+    wait_until("the report", lambda: (*row, "ModelServerError") in moved(before, picker.samples()))
+    assert [key for key in moved(before, picker.samples()) if key[0] == row[0]] == [(*row, "ModelServerError")]
+
+
+def test_a_stream_without_an_answer_has_no_duration_and_no_size(picker: Picker) -> None:
+    row = ("tiny", "tiny", "default-flow", "0")
+    picker.converse(request_headers(), request_body(), response_headers("application/json"), response_body(b"{}"))
+    wait_until("nothing in flight", lambda: picker.in_flight() == 0)
+    before = picker.samples()
+    picker.converse(request_headers(), request_body())
+    wait_until("nothing in flight", lambda: picker.in_flight() == 0)
+    assert moved(before, picker.samples()) == {
+        ("llm_d_epp_request_total", *row): 1,
+        ("llm_d_epp_request_size_bytes_count", *row): 1,
+    }
 
 
 @pytest.mark.parametrize(

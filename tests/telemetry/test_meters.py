@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from stellwerk.model.reason import Reason
 from stellwerk.model.report import GAP_BOUNDS, Gaps, Report, Usage
 from stellwerk.model.trace import Trace
 from stellwerk.telemetry.labels import OTHER
@@ -35,6 +36,7 @@ REPORT = Report(
     response_bytes=4000,
     usage=Usage(prompt_tokens=100, cached_tokens=60, output_tokens=41),
 )
+NOBODY = {"model_name": "", "target_model_name": "", "fairness_id": "default-flow", "priority": "0"}
 M = {"model_name": "food", "target_model_name": "llama-food", "fairness_id": "team-a", "priority": "2"}
 
 
@@ -77,10 +79,35 @@ def test_a_refused_request_is_an_error_with_its_code_and_does_not_run() -> None:
 def test_what_the_gateway_answers_itself_is_a_request_and_no_error() -> None:
     meters = Meters()
     meters.decided(Trace("r", 0.0, "models"), request_bytes=0, fairness_id=None)
-    nobody = {"model_name": "", "target_model_name": "", "fairness_id": "default-flow", "priority": "0"}
-    assert value(meters, "llm_d_epp_request_total", **nobody) == 1
+    assert value(meters, "llm_d_epp_request_total", **NOBODY) == 1
     assert "\nllm_d_epp_request_error_total{" not in page(meters)
     assert "\nllm_d_epp_scheduler_attempts_total{" not in page(meters)
+
+
+def test_a_request_refused_without_a_decision_is_an_error_of_no_model_and_no_decision() -> None:
+    meters = Meters()
+    for reason, code in (
+        (Reason.MALFORMED_BODY, "BadRequest"),
+        (Reason.BODY_TOO_LARGE, "RequestEntityTooLarge"),
+        (Reason.UNSUPPORTED, "Unimplemented"),
+        (Reason.DEADLINE, "DeadlineExceeded"),
+        (Reason.INTERNAL, "Internal"),
+    ):
+        meters.turned_away(reason, is_counted=False)
+        assert value(meters, "llm_d_epp_request_error_total", **NOBODY, error_code=code) == 1
+        assert value(meters, "stellwerk_refusals_total", pool="", reason=reason.value) == 1
+    assert value(meters, "llm_d_epp_request_total", **NOBODY) == 5
+    assert value(meters, "llm_d_epp_request_size_bytes_count", **NOBODY) == 0
+    assert value(meters, "stellwerk_metric_rows") == 1
+    assert "\nllm_d_epp_scheduler_attempts_total{" not in page(meters)
+
+
+def test_a_request_that_broke_after_its_decision_is_an_error_and_no_second_request() -> None:
+    meters = Meters()
+    meters.decided(PICKED, request_bytes=10, fairness_id="team-a")
+    meters.turned_away(Reason.INTERNAL, is_counted=True)
+    assert value(meters, "llm_d_epp_request_total", **NOBODY) == 0
+    assert value(meters, "llm_d_epp_request_error_total", **NOBODY, error_code="Internal") == 1
 
 
 def test_a_streamed_answer_gives_all_its_times_and_tokens() -> None:
@@ -117,6 +144,26 @@ def test_failures_of_servers_are_told_from_those_of_the_way() -> None:
     assert value(meters, "llm_d_epp_request_error_total", **M, error_code="ServiceUnavailable") == 1
 
 
+def test_an_error_that_passed_the_picker_is_the_servers_where_the_proxy_does_not_say_who_served() -> None:
+    meters = Meters()
+    for status in (500, 503):
+        report = msgspec.structs.replace(REPORT, status=status, served=None, has_passed=True)
+        meters.finished(PICKED, report, fairness_id="team-a")
+    assert value(meters, "llm_d_epp_request_error_total", **M, error_code="ModelServerError") == 2
+    assert page(meters).count("\nllm_d_epp_request_error_total{") == 1
+
+
+def test_an_exchange_without_an_answer_has_no_duration_and_no_size() -> None:
+    meters = Meters()
+    meters.decided(PICKED, request_bytes=10, fairness_id="team-a")
+    meters.finished(PICKED, Report(duration_seconds=3.0, flags="DC"), fairness_id="team-a")
+    assert value(meters, "llm_d_epp_request_duration_seconds_count", **M) is None
+    assert value(meters, "llm_d_epp_response_size_bytes_count", **M) is None
+    assert value(meters, "llm_d_epp_request_total", **M) == 1
+    meters.finished(PICKED, REPORT, fairness_id="team-a")
+    assert value(meters, "llm_d_epp_request_duration_seconds_sum", **M) == 2.5
+
+
 def test_nonsense_from_servers_is_not_counted() -> None:
     meters = Meters()
     nonsense = Report(
@@ -150,7 +197,10 @@ def test_buckets_are_the_references_own() -> None:
     meters.finished(PICKED, REPORT, fairness_id="team-a")
     assert value(meters, "llm_d_epp_request_duration_seconds_bucket", **M, le="0.005") == 0
     assert value(meters, "llm_d_epp_request_duration_seconds_bucket", **M, le="3600") == 1
-    assert value(meters, "llm_d_epp_request_input_tokens_bucket", **M, le="32778") == 1
+    for name in ("request_input_tokens", "response_size_bytes"):
+        assert value(meters, f"llm_d_epp_{name}_bucket", **M, le="32778") == 1
+        assert value(meters, f"llm_d_epp_{name}_bucket", **M, le="32768") is None
+    assert value(meters, "llm_d_epp_request_input_tokens_bucket", **M, le="1.048576e+06") == 1
     assert value(meters, "llm_d_epp_request_output_tokens_bucket", **M, le="16384") is None
     assert value(meters, "llm_d_epp_request_streaming_tpot_seconds_bucket", **M, le="0.00205") == 0
 

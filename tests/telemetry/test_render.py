@@ -1,6 +1,7 @@
 """The text page, read back by Prometheus' own parser."""
 
 import math
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,27 @@ def test_a_histogram_without_labels() -> None:
     rows = read_back(Family("h", "histogram", "H.", (), (((), histogram),)))
     assert rows[("h_bucket", (("le", "0.1"),))] == 1.0
     assert rows[("h_count", ())] == 1.0
+
+
+def test_bounds_are_written_as_go_writes_them() -> None:
+    """The texts are those of `strconv.FormatFloat(bound, 'g', -1, 64)`."""
+    texts = {
+        0.00005: "5e-05",
+        0.0001: "0.0001",
+        0.00205: "0.00205",
+        1.0: "1",
+        1.25: "1.25",
+        3600.0: "3600",
+        524288.0: "524288",
+        999999.0: "999999",
+        1e6: "1e+06",
+        1048576.0: "1.048576e+06",
+        16777216.0: "1.6777216e+07",
+        1073741824.0: "1.073741824e+09",
+        1e21: "1e+21",
+    }
+    page = "".join(text([Family("h", "histogram", "H.", (), (((), Histogram(tuple(texts))),))]))
+    assert re.findall(r'le="([^"]*)"', page) == [*texts.values(), "+Inf"]
 
 
 def test_a_name_is_written_once() -> None:

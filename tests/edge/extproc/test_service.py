@@ -13,7 +13,7 @@ from stellwerk.edge.extproc import PATH, ExtProcService, ExtProcSettings, famili
 from stellwerk.edge.extproc.service import Conversation
 from stellwerk.edge.grpc.status import Status
 from stellwerk.exchange.limits import BodyLimits
-from stellwerk.model.event import Ask, Decided, Event, Finished, Prefilled, Released, Withdrawn
+from stellwerk.model.event import Ask, Decided, Event, Finished, Prefilled, Released, TurnedAway, Withdrawn
 from stellwerk.model.outcome import Outcome, Refused
 from stellwerk.model.reason import Reason
 from stellwerk.telemetry.render import Histogram
@@ -233,7 +233,7 @@ def test_the_watchdog_answers_504_in_either_mode(mode: int) -> None:
     stage.wait_until(5.0)
     assert talk.call.sent[-1].immediate_response.status.code == 504
     assert talk.call.sent[-1].immediate_response.details == "stellwerk_deadline_exceeded"
-    assert stage.told[-1] == Withdrawn(1)
+    assert stage.told[1:] == [Withdrawn(1), TurnedAway(1, Reason.DEADLINE)]
 
 
 def test_the_watchdog_follows_an_upload_that_goes_on() -> None:
@@ -278,6 +278,18 @@ def test_a_foreign_gateways_exchange_reports_the_server_that_answered() -> None:
     assert [type(event) for event in stage.told] == [Ask, Prefilled, Finished, Released]
     assert stage.of(Finished)[0].report.served == "127.0.0.1:9002"
     assert stage.of(Finished)[0].report.status == 200
+    assert stage.of(Finished)[0].report.has_passed
+
+
+def test_an_exchange_that_ends_without_an_answer_is_reported_as_such() -> None:
+    stage = Stage(picked(), is_own_proxy=False)
+    talk = stage.call()
+    talk.headers(DUPLEX)
+    talk.body()
+    talk.handler.on_half_close()
+    talk.leave()
+    (finished,) = stage.of(Finished)
+    assert (finished.report.status, finished.report.has_passed) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +362,7 @@ def test_a_bug_ends_one_stream_with_a_typed_500(where: str, caplog: pytest.LogCa
     assert stage.service.counts.failures == 1
     assert len(caplog.records) == 1
     if where == "ask":
+        assert stage.of(TurnedAway) == [TurnedAway(1, Reason.INTERNAL)]
         assert talk.call.sent[-1].immediate_response.status.code == 500
         assert talk.call.status is Status.OK
     other.headers(BUFFERED)
@@ -406,12 +419,15 @@ def test_a_proxy_that_does_not_read_is_not_read_from() -> None:
     assert talk.call.pauses == [True, False]
 
 
-def test_the_body_limit_is_a_typed_413() -> None:
-    talk = Stage(picked(), limits=BodyLimits(max_body_bytes=10)).call()
+def test_the_body_limit_is_a_typed_413_of_which_the_engine_is_told() -> None:
+    stage = Stage(picked(), limits=BodyLimits(max_body_bytes=10))
+    talk = stage.call()
     talk.headers(BUFFERED)
     (answer,) = talk.body(b"x" * 11)
     assert answer.immediate_response.status.code == 413
     assert talk.call.status is Status.OK
+    talk.leave()
+    assert stage.told == [TurnedAway(1, Reason.BODY_TOO_LARGE)]
 
 
 def test_a_proxy_that_half_closes_gets_its_answer_and_then_the_end() -> None:
