@@ -78,12 +78,19 @@ def test_a_pick_names_the_pool_and_fallbacks_in_order() -> None:
     assert (outcome.public_model, outcome.target_model, outcome.scores) == ("m", None, None)
 
 
-def test_scores_come_along_when_asked_for() -> None:
+def test_the_scores_of_all_candidates_come_along_when_asked_for() -> None:
     some = brain(settings=EngineSettings(emits_scores=True, fallback_count=0))
     some.tell("a", kv_use=0.5)
+    some.tell("b", kv_use=1.0)
     outcome = some.ask()
     assert isinstance(outcome, Picked)
-    assert outcome.scores == (4.0,)
+    assert [each.server for each in outcome.endpoints] == ["c"]
+    assert outcome.scores is not None
+    assert dict(zip(outcome.scores.addresses, outcome.scores.totals, strict=True)) == {
+        "10.0.0.97:8000": 3.0,
+        "10.0.0.98:8000": 2.0,
+        "10.0.0.99:8000": 4.0,
+    }
 
 
 def test_idle_servers_share_at_random() -> None:
