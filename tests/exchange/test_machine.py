@@ -421,7 +421,7 @@ EVENTS = (
 )
 
 
-def renamed(restores: bool = False) -> Exchange:
+def renamed(restores: bool | None = None) -> Exchange:
     """An exchange whose model name was rewritten."""
     pool = Pool(name="default/llama", restores_streamed_model=restores)
     return forwarded(decision=picked(target_model="served-by-us", pool=pool))
@@ -487,6 +487,7 @@ class TestOwnAnswer:
         assert (finished.report.status, finished.report.served) == (503, None)
 
     def test_streams_pass_only_where_the_pool_says_so(self) -> None:
+        assert renamed(restores=None).response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         assert renamed(restores=False).response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         assert forwarded().response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         one = renamed(restores=True)
@@ -500,7 +501,7 @@ class TestOwnAnswer:
 
 
 class TestDuplexAnswer:
-    def flowing(self, restores: bool = False, target: str | None = None) -> Exchange:
+    def flowing(self, restores: bool | None = None, target: str | None = None) -> Exchange:
         one = exchange(foreign())
         one.request_headers(head(), False, 0.0)
         one.request_body(BODY, True, 0.0)
@@ -549,7 +550,7 @@ class TestDuplexAnswer:
     @pytest.mark.parametrize(("headers", "whole"), [(OK_JSON, ANSWER), (OK_EVENTS, EVENTS)], ids=["json", "events"])
     def test_the_public_name_comes_back_at_every_cut(self, headers: dict[str, str], whole: bytes) -> None:
         for cut in range(len(whole)):
-            one = self.flowing(restores=True, target="served-by-us")
+            one = self.flowing(target="served-by-us")
             assert one.response_headers({**headers, "content-length": "9"}, False, 1.0)[0] == Adjust(
                 removes_content_length=True
             )
@@ -557,8 +558,19 @@ class TestDuplexAnswer:
             back = b"".join([bytes(command.chunk) for command in commands if isinstance(command, SendBody)])
             assert back == whole.replace(b"served-by-us", b"public")
 
+    @pytest.mark.parametrize(("restores", "target"), [(False, "served-by-us"), (None, None), (True, None)])
+    def test_a_stream_whose_name_is_unchanged_or_may_leak_passes_uncopied(
+        self, restores: bool | None, target: str | None
+    ) -> None:
+        one = self.flowing(restores, target)
+        assert one.response_headers({**OK_EVENTS, "content-length": "9"}, False, 1.0) == CONTINUE_RESPONSE
+        for chunk in (EVENTS[:20], EVENTS[20:50]):
+            sent = one.response_body(chunk, False, 1.0)[0]
+            assert isinstance(sent, SendBody)
+            assert sent.chunk is chunk
+
     def test_what_is_held_back_goes_out_before_the_trailers(self) -> None:
-        one = self.flowing(restores=True, target="served-by-us")
+        one = self.flowing(target="served-by-us")
         one.response_headers(OK_EVENTS, False, 1.0)
         cut = EVENTS[:30]
         before = one.response_body(cut, False, 1.0) + one.response_trailers(1.0)

@@ -84,7 +84,7 @@ class Picker(threading.Thread):
         self.port = 0
         self._engine = Engine(EngineSettings(), random.Random(1), Meters())
         one = endpoint(port=server_port)
-        pool = Pool("default/llama", (one,), restores_streamed_model=True)
+        pool = Pool("default/llama", (one,))
         split = Split.of((Target("served", 1),), "test")
         models = {"public": PublicModel("public", pool.name, split)}
         now = time.monotonic()
