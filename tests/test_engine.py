@@ -93,6 +93,18 @@ def test_the_scores_of_all_candidates_come_along_when_asked_for() -> None:
     }
 
 
+def test_a_request_without_a_model_is_told_the_one_that_a_header_wishes_for() -> None:
+    some = brain()
+    for name, model in (("a", "m"), ("b", "wish"), ("c", "m")):
+        some.list_models(name, model)
+    outcome = some.ask(None, model_override="wish")
+    assert isinstance(outcome, Picked)
+    assert [outcome.public_model, outcome.target_model] == [None, "wish"]
+    assert outcome.endpoints[0].server == "b"
+    (trace,) = some.engine.traces()
+    assert (trace.public_model, trace.target_model) == (None, "wish")
+
+
 def test_idle_servers_share_at_random() -> None:
     some = brain()
     picks = Counter(some.pick() for _ in range(900))

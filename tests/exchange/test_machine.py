@@ -114,6 +114,25 @@ class TestBufferedRequest:
         decision = picked(target_model="public")
         assert one.decided(decision, 0.0) == (Forward(Slot.REQUEST_BODY, decision),)
 
+    def test_a_body_that_names_no_model_is_given_the_target_and_the_answer_keeps_its_name(self) -> None:
+        one = exchange(None, Mode.BUFFERED, Mode.STREAMED)
+        one.request_headers(head(), False, 0.0)
+        one.request_body(b'{"messages": []}', True, 0.0)
+        decision = picked(None, target_model="served-by-us")
+        body = b'{"model":"served-by-us","messages": []}'
+        assert one.decided(decision, 0.0) == (
+            Forward(Slot.REQUEST_BODY, decision, body=body, content_length=len(body)),
+        )
+        assert one.response_headers(OK_JSON, False, 1.0)[0] == Continue(Slot.RESPONSE_HEADERS)
+        assert one.response_body(ANSWER, False, 1.0)[0] == Continue(Slot.RESPONSE_BODY)
+
+    def test_the_body_of_a_question_about_a_model_is_left_alone(self) -> None:
+        one = exchange()
+        one.request_headers(head("/v1/models/public", "GET"), False, 0.0)
+        one.request_body(b"{}", True, 0.0)
+        decision = picked(target_model="served-by-us")
+        assert one.decided(decision, 0.0) == (Forward(Slot.REQUEST_BODY, decision),)
+
     def test_headers_for_the_picker_are_hidden_from_model_servers_where_they_are(self) -> None:
         one = exchange()
         headers = {"x-gateway-inference-objective": "batch", "x-llm-d-inference-fairness-id": "me", "x-mine": "stays"}
@@ -168,6 +187,16 @@ class TestDuplexRequest:
         assert one.decided(decision, 0.1) == (
             Forward(Slot.REQUEST_HEADERS, decision, content_length=len(RENAMED)),
             SendBody(Slot.REQUEST_BODY, RENAMED, True),
+        )
+
+    def test_a_body_that_names_no_model_goes_back_with_the_target(self) -> None:
+        one = exchange(foreign())
+        one.request_headers(head(), False, 0.0)
+        one.request_body(b"{}", True, 0.1)
+        decision = picked(None, target_model="x")
+        assert one.decided(decision, 0.1) == (
+            Forward(Slot.REQUEST_HEADERS, decision, content_length=13),
+            SendBody(Slot.REQUEST_BODY, b'{"model":"x"}', True),
         )
 
     def test_the_body_limit_ends_the_request_while_it_arrives(self) -> None:
