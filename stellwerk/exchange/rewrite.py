@@ -11,10 +11,12 @@ from itertools import islice
 import msgspec
 from msgspec import Raw, Struct
 
-from stellwerk.exchange import multipart, structure
+from stellwerk.exchange import multipart, structure, surrogates
 
-Spans = tuple[tuple[int, int], ...]
+Span = tuple[int, int]
+Spans = tuple[Span, ...]
 
+NO_NAME: Span = (0, 0)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_PARTS = 1024
 """Bodies come here after `body.read` has held them against the configured limit."""
@@ -80,18 +82,30 @@ def _form_spans(body: bytes, content_type: str) -> Spans:
 def _in_json(body: bytes, name: bytes) -> bytes:
     """The parser finds the last `model` exactly; only what stands before it is searched for more."""
     text = body.removeprefix(BYTE_ORDER_MARK)
-    try:
-        last = _decode(text).model
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    span = last_name(text)
+    if span is None:
         return body
-    if last is _ABSENT:
+    if span == NO_NAME:
         return _with_member(body, name)
-    span = structure.span(last, text)
     keys = _keys(text, span[0])
     if len(keys) == _MAX_KEYS:
         return _with_member(spliced(text, (span,), name), name)
     edited = spliced(text, (*_of_top_level(keys, text), span), name)
     return edited if text is body else BYTE_ORDER_MARK + edited
+
+
+def last_name(text: bytes) -> Span | None:
+    """Where the value of the last `model` stands, which is the one that counts; `NO_NAME` if there is none. None if
+    `text` is no JSON object."""
+    try:
+        try:
+            last = _decode(text).model
+        except msgspec.DecodeError:
+            text = surrogates.replaced(text) or text
+            last = _decode(text).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return NO_NAME if last is _ABSENT else structure.span(last, text)
 
 
 def _with_member(body: bytes, name: bytes) -> bytes:

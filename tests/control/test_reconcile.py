@@ -1,9 +1,8 @@
 """Objects to a catalog: precedence, references, membership; independent of the order of objects."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import pytest
 
 from stellwerk.control.document import read
 from stellwerk.control.intake import Item, take_in

@@ -32,6 +32,7 @@ JSON = "application/json"
         ('{"Model":"x","model ":"y","model":"a"}', '{"Model":"x","model ":"y","model":"T"}'),
         ('\ufeff{"model":"a","model":"b"}', '\ufeff{"model":"T","model":"T"}'),
         ('{"model":"\\ud83d\\ude00"}', '{"model":"T"}'),
+        ('{"x":"\\ud83d","model":"a","y":"\\uDE00"}', '{"x":"\\ud83d","model":"T","y":"\\uDE00"}'),
     ],
 )
 def test_only_the_names_bytes_change(body: str, expected: str) -> None:
@@ -49,6 +50,7 @@ def test_what_is_no_object_stays_as_it_is(body: str) -> None:
     ("body", "expected"),
     [
         ("{}", '{"model":"T"}'),
+        ('{"x":"\\ud83d"}', '{"model":"T","x":"\\ud83d"}'),
         (" \r\n{ \t} ", ' \r\n{"model":"T" \t} '),
         ('{"x":{"model":"a"}}', '{"model":"T","x":{"model":"a"}}'),
         ('\n{\n  "n": 1.0}\n', '\n{"model":"T",\n  "n": 1.0}\n'),
