@@ -28,6 +28,7 @@ JSON = "application/json"
         ('{"model":null,"model":"a"}', '{"model":"T","model":"T"}'),
         ('{"p":"\\"model\\":\\"x\\"","model":"a"}', '{"p":"\\"model\\":\\"x\\"","model":"T"}'),
         ('{"x\\"model":"y","model":"a"}', '{"x\\"model":"y","model":"T"}'),
+        ('{"model":null}', '{"model":"T"}'),
         ('{"x":"model","model":"a"}', '{"x":"model","model":"T"}'),
         ('{"Model":"x","model ":"y","model":"a"}', '{"Model":"x","model ":"y","model":"T"}'),
         ('\ufeff{"model":"a","model":"b"}', '\ufeff{"model":"T","model":"T"}'),
