@@ -49,7 +49,7 @@ def with_model(body: bytes, request_content_type: str, target: str) -> bytes:
     """
     if multipart.is_form(request_content_type):
         spans = _form_spans(body, request_content_type)
-        if spans:
+        if spans is not None:
             return spliced(body, spans, target.encode("utf-8", "replace"))
     return _in_json(body, quoted(target))
 
@@ -72,10 +72,11 @@ def quoted(name: str) -> bytes:
     return json.dumps(name).encode("ascii")
 
 
-def _form_spans(body: bytes, content_type: str) -> Spans:
+def _form_spans(body: bytes, content_type: str) -> Spans | None:
+    """None if it is no form, whatever its content type says."""
     found = multipart.fields(body, content_type, _MAX_PARTS)
     if isinstance(found, multipart.Malformed):
-        return ()
+        return None
     return tuple((field.start, field.end) for field in found if field.name == "model" and not field.is_file)
 
 

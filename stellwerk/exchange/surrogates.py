@@ -11,7 +11,7 @@ from itertools import islice
 import msgspec
 
 MAX_HALVES = 4096
-"""Of one text; each costs a microsecond. One with more has not just been cut."""
+"""Of one text, which take a millisecond or two. One with more has not just been cut."""
 _HIGH, _LOW = rb"[89abAB][0-9a-fA-F]{2}", rb"[c-fC-F][0-9a-fA-F]{2}"
 _HALF = re.compile(
     rb"\\u[dD](?:%b(?!\\u[dD]%b)|%b(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD]%b))" % (_HIGH, _LOW, _LOW, _LOW)
