@@ -51,6 +51,7 @@ from stellwerk.schedule.pipeline import Selection
 from stellwerk.schedule.plugin import Context
 from stellwerk.schedule.registry import build
 from stellwerk.schedule.resolve import Resolved, Resolver
+from stellwerk.schedule.scores import scores
 from stellwerk.telemetry import health
 from stellwerk.telemetry.aftermath import learn
 from stellwerk.telemetry.decisions import Decisions
@@ -244,7 +245,7 @@ class Engine:
             destination,
             request.model,
             target if target != request.model else None,
-            tuple(selection.totals[selection.order].tolist()) if self.settings.emits_scores else None,
+            scores(selection) if self.settings.emits_scores else None,
         )
         trace = explain(request, outcome, now, resolved=resolved, level=level, selection=selection)
         self._decisions.record(trace)

@@ -79,12 +79,31 @@ def test_a_pick_names_the_pool_and_fallbacks_in_order() -> None:
     assert (outcome.public_model, outcome.target_model, outcome.scores) == ("m", None, None)
 
 
-def test_scores_come_along_when_asked_for() -> None:
+def test_the_scores_of_all_candidates_come_along_when_asked_for() -> None:
     some = brain(settings=EngineSettings(emits_scores=True, fallback_count=0))
     some.tell("a", kv_use=0.5)
+    some.tell("b", kv_use=1.0)
     outcome = some.ask()
     assert isinstance(outcome, Picked)
-    assert outcome.scores == (4.0,)
+    assert [each.server for each in outcome.endpoints] == ["c"]
+    assert outcome.scores is not None
+    assert dict(zip(outcome.scores.addresses, outcome.scores.totals, strict=True)) == {
+        "10.0.0.97:8000": 3.0,
+        "10.0.0.98:8000": 2.0,
+        "10.0.0.99:8000": 4.0,
+    }
+
+
+def test_a_request_without_a_model_is_told_the_one_that_a_header_wishes_for() -> None:
+    some = brain()
+    for name, model in (("a", "m"), ("b", "wish"), ("c", "m")):
+        some.list_models(name, model)
+    outcome = some.ask(None, model_override="wish")
+    assert isinstance(outcome, Picked)
+    assert [outcome.public_model, outcome.target_model] == [None, "wish"]
+    assert outcome.endpoints[0].server == "b"
+    (trace,) = some.engine.traces()
+    assert (trace.public_model, trace.target_model) == (None, "wish")
 
 
 def test_idle_servers_share_at_random() -> None:

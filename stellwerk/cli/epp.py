@@ -91,7 +91,7 @@ class TlsVersion(click.Choice[str]):
 @click.option("--grpc-max-recv-msg-size", type=GoSize(), help="Largest message of the proxy.")
 @click.option("--refresh-metrics-interval", type=Duration(), help="The Go picker's name for --scrape-busy-interval.")
 @click.option("--metrics-staleness-threshold", type=Duration(), help="Older readings of a server are not believed.")
-@switch("emit-endpoint-scores", False, "Scores in metadata.")
+@switch("emit-endpoint-scores", False, "Scores of the candidates in metadata: up to 1000.")
 @switch("disable-endpoint-subset-filter", False, "Ignore the proxy's subset hint.")
 @switch("strict-models", False, "404 for model names nobody lists.")
 @switch(

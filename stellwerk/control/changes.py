@@ -38,7 +38,7 @@ def _pool_changes(before: Pool, after: Pool) -> Iterator[str]:
         ("rewrite of every model", _optional(before.generic_rewrite), _optional(after.generic_rewrite)),
         ("failure mode", before.failure_mode.value, after.failure_mode.value),
         ("protocol", before.app_protocol, after.app_protocol),
-        ("restores streamed model", before.restores_streamed_model, after.restores_streamed_model),
+        ("restores streamed model", _switch(before.restores_streamed_model), _switch(after.restores_streamed_model)),
     ):
         if one != other:
             yield f"{word}: {one} -> {other}"
@@ -71,6 +71,10 @@ def _models(catalog: Catalog) -> dict[str, str]:
         name: f"{_shares(model.split)} in {model.pool}, priority {model.priority}"
         for name, model in catalog.models.items()
     }
+
+
+def _switch(is_on: bool | None) -> str:
+    return "by default" if is_on is None else "yes" if is_on else "no"
 
 
 def _optional(split: Split | None) -> str:

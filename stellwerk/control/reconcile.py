@@ -244,11 +244,12 @@ class _Reconciliation:
                 self._conclude(item, accepted())
         return priorities
 
-    def _switch(self, item: Item, annotation: str) -> bool:
+    def _switch(self, item: Item, annotation: str) -> bool | None:
+        """None where the annotation does not say."""
         value = item.object.metadata.annotations.get(annotation)
         if value not in (None, "true", "false"):
             self._remark(item, ("metadata", "annotations", annotation), f'"{value}" is neither "true" nor "false"')
-        return value == "true"
+        return {"true": True, "false": False}.get(value or "")
 
     def _default_pool(self, pools: list[tuple[Item, AnyPool]]) -> str | None:
         """The pool that says so; of several the oldest; without any, the only pool there is."""

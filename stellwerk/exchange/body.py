@@ -11,11 +11,11 @@ import msgspec
 from msgspec.json import Decoder
 from msgspec.structs import replace
 
-from stellwerk.exchange import multipart, paths, structure
+from stellwerk.exchange import multipart, paths, structure, surrogates
 from stellwerk.exchange.content import DECODERS, Content
 from stellwerk.exchange.head import Head
 from stellwerk.exchange.limits import BodyLimits
-from stellwerk.exchange.rewrite import BYTE_ORDER_MARK
+from stellwerk.exchange.rewrite import BYTE_ORDER_MARK, NO_NAME, last_name
 from stellwerk.model.outcome import Refused
 from stellwerk.model.reason import Reason
 from stellwerk.model.request import Api, Request
@@ -68,8 +68,29 @@ def _json(
     except RecursionError:
         return _too_deep(limits)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _encoded(head) or _undecodable(error, text, content_type)
+        return _encoded(head) or _with_halves(error, decoder, text, content_type, limits)
     return _too_deep(limits) if structure.exceeds_depth(text, limits.max_body_depth) else content
+
+
+def _with_halves(
+    error: Exception, decoder: Decoder[Content], text: bytes, content_type: str, limits: BodyLimits
+) -> Content | Refused:
+    """`text` was refused for `error`. If it has halves of surrogate pairs, it is read from a copy that has none, which
+    only the model cannot be: another name would be read here than there."""
+    copy: bytes | None = None
+    try:
+        copy = surrogates.replaced(text)
+        content = None if copy is None else decoder.decode(copy)
+    except RecursionError:
+        return _too_deep(limits)
+    except (msgspec.DecodeError, UnicodeDecodeError) as another:
+        return _undecodable(another, text, content_type)
+    if copy is None or content is None:
+        return _undecodable(error, text, content_type)
+    start, end = last_name(copy) or NO_NAME
+    if copy[start:end] != text[start:end]:
+        return _malformed("model holds half of a surrogate pair, such as \\ud83d alone: send whole characters", "model")
+    return _too_deep(limits) if structure.exceeds_depth(copy, limits.max_body_depth) else content
 
 
 def _form(body: bytes, content_type: str, limits: BodyLimits) -> Content | Refused:
@@ -167,6 +188,8 @@ def _undecodable(error: Exception, text: bytes, content_type: str) -> Refused:
     if isinstance(error, UnicodeDecodeError):
         return _malformed("model is not valid UTF-8", "model")
     reason = str(error)
+    if isinstance(error, surrogates.TooManyHalves):
+        return _malformed(f"the body {reason}")
     if isinstance(error, msgspec.ValidationError):
         found = reason.rpartition("got `")[2].partition("`")[0]
         if reason.endswith("$.model`"):

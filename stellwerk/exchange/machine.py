@@ -357,7 +357,8 @@ class Exchange:
         self.buffered_bytes = 0
         content_length = None
         target = picked.target_model
-        if target is not None and target != picked.public_model and body:
+        # The name of `Api.MODEL` stands in the path.
+        if target is not None and target != picked.public_model and body and self._api is not Api.MODEL:
             changed = with_model(body, self._head.headers.get("content-type", ""), target)
             if changed != body:
                 body = changed

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from stellwerk.exchange.answer import Answer, Kind
 from stellwerk.exchange.command import WHOLE, Adjust, Command, Commands, Continue, Mode, ReplaceBody, SendBody, Slot
 from stellwerk.exchange.settings import ExchangeSettings
+from stellwerk.model.catalog import Pool
 from stellwerk.model.outcome import Picked
 from stellwerk.model.report import GAP_BOUNDS, Gaps, Report, Usage
 
@@ -135,7 +136,7 @@ class ResponseHalf:
         )
 
     def _plan(self, answer: Answer, picked: Picked | None) -> Adjust | None:
-        restores_streams = picked is not None and picked.pool.restores_streamed_model
+        restores_streams = picked is not None and self._restores_streams(picked.pool)
         reads_events = self._settings.reports
         if self.mode is not Mode.NONE:
             return answer.prepare(self.mode, restores_streams, reads_events)
@@ -146,6 +147,11 @@ class ResponseHalf:
             return None
         self.mode = wanted
         return replace(answer.prepare(wanted, restores_streams, reads_events) or Adjust(), body_mode=wanted)
+
+    def _restores_streams(self, pool: Pool) -> bool:
+        """Our own proxy would have to show them for it; a foreign gateway shows them anyway."""
+        wanted = pool.restores_streamed_model
+        return not self._settings.is_own_proxy if wanted is None else wanted
 
 
 def pieces(slot: Slot, body: bytes, is_last: bool) -> tuple[SendBody, ...]:

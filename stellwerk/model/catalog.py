@@ -60,9 +60,9 @@ class Pool(Struct, frozen=True):
     generic_rewrite: Split | None = None
     objectives: Mapping[str, int] = field(default_factory=dict)
     """InferenceObjective name to priority."""
-    restores_streamed_model: bool = False
-    """Whether streamed answers pass the picker so that they carry the public model name (annotation
-    `stellwerk.dev/restore-streamed-model: "true"`). JSON answers always do."""
+    restores_streamed_model: bool | None = None
+    """Whether streamed answers carry the public model name (annotation `stellwerk.dev/restore-streamed-model`). None:
+    where they pass the picker anyway, behind a foreign gateway. JSON answers always do."""
 
 
 class Catalog(Struct, frozen=True):

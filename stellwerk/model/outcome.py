@@ -1,5 +1,7 @@
 """What becomes of a request: `Picked | Answered | Refused`. Expected bad news is a value, not an exception."""
 
+from array import array
+
 from msgspec import Struct
 
 from stellwerk.model.catalog import Pool
@@ -7,11 +9,18 @@ from stellwerk.model.endpoint import Endpoint
 from stellwerk.model.reason import Reason
 
 
+class Scores(Struct, frozen=True, gc=False):
+    """Total scores, by `ip:port`: a column of 8 bytes each, for it is held for as long as the answer takes."""
+
+    addresses: tuple[str, ...]
+    totals: "array[float]"
+
+
 class Picked(Struct, frozen=True, gc=False):
     """Forward to `endpoints[0]`; the rest, in order, are what the proxy may fall back to. Never empty.
 
     `target_model` is the name to write into the body; None leaves the body alone. `public_model` is what the client
-    wrote. `scores` are those of `endpoints`, when they were asked for.
+    wrote, None if nothing: then the target is added. `scores` are those of all candidates, when they were asked for.
     """
 
     pool: Pool
@@ -20,7 +29,7 @@ class Picked(Struct, frozen=True, gc=False):
     """`ip:port[,ip:port...]` of `endpoints`: the value of `x-gateway-destination-endpoint`."""
     public_model: str | None = None
     target_model: str | None = None
-    scores: tuple[float, ...] | None = None
+    scores: Scores | None = None
 
 
 class Answered(Struct, frozen=True, gc=False):

@@ -6,7 +6,8 @@ model or adapter that a pool's servers list; where names are the servers' busine
 An InferenceModel is a complete statement (name, pool, split), so no rewrite rule applies to what it draws. A generic
 rule belongs to its pool: it applies where the pool is given, or where the pool's servers list the model, and a name
 that nobody knows goes to the default pool's generic rule, or to the only one there is. The header that names a target
-(`Request.model_override`) is outranked by all of these rules.
+(`Request.model_override`) is outranked by all of these rules. Of a body that names no model the generic rule of its
+pool and that header make one that does.
 """
 
 from collections.abc import Iterable
@@ -24,9 +25,12 @@ from stellwerk.schedule.nearest import Nearest
 SHOWN = 100
 """Characters of a client's name that a message repeats."""
 
+_NAMELESS = frozenset((Api.OTHER, Api.MODELS))
+"""What is sent to them has no place for a model."""
+
 
 class Resolved(Struct, frozen=True, gc=False):
-    """Where a request goes. `target` is None if the request names no model."""
+    """Where a request goes. `target` is None if neither the request nor a rule names a model."""
 
     pool: Pool
     target: str | None
@@ -71,7 +75,7 @@ class Resolver:
             return Refused(Reason.NO_POOL, "no InferencePool is configured yet")
         name = request.model
         if name is None or request.api is Api.OTHER:
-            return self._without_model(request, given)
+            return self._without_model(request, given, chance)
         public = self.catalog.models.get(name)
         if public is not None and (given is None or given.name == public.pool):
             pool = self.catalog.pools.get(public.pool)
@@ -100,7 +104,12 @@ class Resolver:
             split = pool.exact_rewrites.get(name) or pool.generic_rewrite
             if split is not None:
                 return Resolved(pool, draw(split, chance), _priority(request, pool), split.source)
-        target = request.model_override or name
+        return self._by_list(request, name, request.model_override or name, given, pool)
+
+    def _by_list(
+        self, request: Request, name: str, target: str, given: Pool | None, pool: Pool | None
+    ) -> Resolved | Refused:
+        """No rule says what the target is; `pool` is the one that `name` has led to."""
         if pool is None:
             pool = self._servers_list().get(target)
         if self.catalog.passes_unknown_models:
@@ -113,8 +122,15 @@ class Resolver:
             return self._unheard(name, given) or self._unknown(name, given)
         return Resolved(pool, target, _priority(request, pool))
 
-    def _without_model(self, request: Request, given: Pool | None) -> Resolved | Refused:
+    def _without_model(self, request: Request, given: Pool | None, chance: Chance) -> Resolved | Refused:
         pool = given or self.default
+        if request.api not in _NAMELESS:
+            split = pool.generic_rewrite if pool is not None else None
+            if pool is not None and split is not None:
+                return Resolved(pool, draw(split, chance), _priority(request, pool), split.source)
+            wish = request.model_override
+            if wish is not None:
+                return self._by_list(request, wish, wish, given, given)
         if pool is not None:
             return Resolved(pool, None, _priority(request, pool))
         if request.api is Api.OTHER:

@@ -53,6 +53,13 @@ def test_settings_of_a_pool_are_shown() -> None:
     ]
 
 
+def test_a_switch_that_turns_is_told() -> None:
+    off = pool(annotations='"stellwerk.dev/restore-streamed-model": "false"')
+    assert diff((pool(), A), (off, A)) == ["pool default/llama: restores streamed model: by default -> no"]
+    on = pool(annotations='"stellwerk.dev/restore-streamed-model": "true"')
+    assert diff((off, A), (on, A)) == ["pool default/llama: restores streamed model: no -> yes"]
+
+
 def test_a_large_change_is_cut_off() -> None:
     crowd = tuple(server(f"s{n}", address=f"10.0.1.{n + 1}") for n in range(200))
     lines = changes(made(pool()).catalog, made(pool(), *crowd).catalog)

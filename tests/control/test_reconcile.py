@@ -1,5 +1,6 @@
 """Objects to a catalog: precedence, references, membership; independent of the order of objects."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,12 +265,17 @@ def test_the_default_pool() -> None:
     assert both.catalog.default_pool == "default/b"
 
 
-def test_a_switch_that_is_neither_is_off_and_remarked() -> None:
+@pytest.mark.parametrize(("value", "switch"), [("true", True), ("false", False)])
+def test_a_switch_is_on_or_off_or_does_not_say(value: str, switch: bool) -> None:
+    whole = made(pool(annotations=f'"stellwerk.dev/restore-streamed-model": "{value}"'), server("a"))
+    assert whole.catalog.pools["default/llama"].restores_streamed_model is switch
+    assert made(pool(), server("a")).catalog.pools["default/llama"].restores_streamed_model is None
+
+
+def test_a_switch_that_is_neither_does_not_count_and_is_remarked() -> None:
     whole = made(pool(annotations='"stellwerk.dev/restore-streamed-model": "yes"'), server("a"))
-    assert not whole.catalog.pools["default/llama"].restores_streamed_model
+    assert whole.catalog.pools["default/llama"].restores_streamed_model is None
     assert remarks(whole) == ['llama: "yes" is neither "true" nor "false"']
-    on = made(pool(annotations='"stellwerk.dev/restore-streamed-model": "true"'), server("a"))
-    assert on.catalog.pools["default/llama"].restores_streamed_model
 
 
 def test_references_to_something_else_than_a_pool_are_pending() -> None:

@@ -75,7 +75,20 @@ def test_the_model_of_a_question_about_it_is_in_the_path() -> None:
         (b'{"a":1} secret', "the body is not valid JSON: trailing characters (byte 9)", None),
         (b'{"a":"\0"}', "the body is not valid JSON: invalid character (byte 6)", None),
         (b'{"a":NaN}', "the body is not valid JSON: invalid character (byte 5)", None),
-        (b'{"a":"\\ud800"}', "the body is not valid JSON: it ends too early, or within an escape", None),
+        (b'{"a":"\\ud800', "the body is not valid JSON: it ends too early, or within an escape", None),
+        (b'{"a":"\\ud800", secret}', "the body is not valid JSON: object keys must be strings (byte 15)", None),
+        (b'{"a":"\\ud800","model":7}', "model is of type int: send a string", "model"),
+        (b'{"a":"\\ud800","model":"\xff"}', "model is not valid UTF-8", "model"),
+        (
+            b'{"model":"\\ud800abcdefgh"}',
+            "model holds half of a surrogate pair, such as \\ud83d alone: send whole characters",
+            "model",
+        ),
+        (
+            b'{"a":"%b"}' % (b"\\ud83d" * 4097),
+            "the body has more than 4096 escapes that are half of a surrogate pair, such as \\ud83d alone",
+            None,
+        ),
         (b"[]", "the body is of JSON type array: send a JSON object", None),
         (b'"secret"', "the body is of JSON type str: send a JSON object", None),
         (b"null", "the body is of JSON type null: send a JSON object", None),
@@ -93,8 +106,21 @@ def test_a_malformed_body_is_refused_without_telling_its_content(body: bytes, me
     assert refusal(body) == Refused(Reason.MALFORMED_BODY, message, param)
 
 
-def test_a_lone_surrogate_in_the_model_is_refused() -> None:
-    assert refusal(b'{"model":"\\ud800abcdefgh"}').reason is Reason.MALFORMED_BODY
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\\uDE00", b"\\\\\\ud83d"])
+def test_an_emoji_that_was_cut_in_two_is_the_servers_business(half: bytes) -> None:
+    body = b'{"messages":[{"content":"cut %b"}],"model":"a\\ud83d\\ude00","%b":["%b x"],"max_tokens":7}' % ((half,) * 3)
+    found = request(body)
+
+    assert (found.model, found.max_output_tokens, found.size_bytes) == ("a\U0001f600", 7, len(body))
+    assert len(found.prompts[0]) == len(b'[{"content":"cut %b"}]' % half)
+    assert request(b'{"model":"\\ufffd","model":"\\ufffd","x":"%b"}' % half).model == "\ufffd"
+    assert request(b'\xef\xbb\xbf{"model":"\\ud83d","model":"b"}').model == "b"
+    assert request(b'{"input":["%b",[1]]}' % half, Api.EMBEDDINGS).prompt_tokens > 1
+
+
+def test_a_cut_emoji_hides_no_depth() -> None:
+    body = b'{"model":"a","x":"\\ud83d","y":' + b"[" * 128 + b"]" * 128 + b"}"
+    assert refusal(body).message.startswith("the body nests deeper than the 128 levels")
 
 
 def test_the_content_type_is_named_when_it_may_explain_the_failure() -> None:

@@ -117,6 +117,25 @@ class TestBufferedRequest:
         decision = picked(target_model="public")
         assert one.decided(decision, 0.0) == (Forward(Slot.REQUEST_BODY, decision),)
 
+    def test_a_body_that_names_no_model_is_given_the_target_and_the_answer_keeps_its_name(self) -> None:
+        one = exchange(None, Mode.BUFFERED, Mode.STREAMED)
+        one.request_headers(head(), False, 0.0)
+        one.request_body(b'{"messages": []}', True, 0.0)
+        decision = picked(None, target_model="served-by-us")
+        body = b'{"model":"served-by-us","messages": []}'
+        assert one.decided(decision, 0.0) == (
+            Forward(Slot.REQUEST_BODY, decision, body=body, content_length=len(body)),
+        )
+        assert one.response_headers(OK_JSON, False, 1.0)[0] == Continue(Slot.RESPONSE_HEADERS)
+        assert one.response_body(ANSWER, False, 1.0)[0] == Continue(Slot.RESPONSE_BODY)
+
+    def test_the_body_of_a_question_about_a_model_is_left_alone(self) -> None:
+        one = exchange()
+        one.request_headers(head("/v1/models/public", "GET"), False, 0.0)
+        one.request_body(b"{}", True, 0.0)
+        decision = picked(target_model="served-by-us")
+        assert one.decided(decision, 0.0) == (Forward(Slot.REQUEST_BODY, decision),)
+
     def test_headers_for_the_picker_are_hidden_from_model_servers_where_they_are(self) -> None:
         one = exchange()
         headers = {"x-gateway-inference-objective": "batch", "x-llm-d-inference-fairness-id": "me", "x-mine": "stays"}
@@ -171,6 +190,16 @@ class TestDuplexRequest:
         assert one.decided(decision, 0.1) == (
             Forward(Slot.REQUEST_HEADERS, decision, content_length=len(RENAMED)),
             SendBody(Slot.REQUEST_BODY, RENAMED, True),
+        )
+
+    def test_a_body_that_names_no_model_goes_back_with_the_target(self) -> None:
+        one = exchange(foreign())
+        one.request_headers(head(), False, 0.0)
+        one.request_body(b"{}", True, 0.1)
+        decision = picked(None, target_model="x")
+        assert one.decided(decision, 0.1) == (
+            Forward(Slot.REQUEST_HEADERS, decision, content_length=13),
+            SendBody(Slot.REQUEST_BODY, b'{"model":"x"}', True),
         )
 
     def test_the_body_limit_ends_the_request_while_it_arrives(self) -> None:
@@ -458,7 +487,7 @@ EVENTS = (
 )
 
 
-def renamed(restores: bool = False) -> Exchange:
+def renamed(restores: bool | None = None) -> Exchange:
     """An exchange whose model name was rewritten."""
     pool = Pool(name="default/llama", restores_streamed_model=restores)
     return forwarded(decision=picked(target_model="served-by-us", pool=pool))
@@ -524,6 +553,7 @@ class TestOwnAnswer:
         assert (finished.report.status, finished.report.served) == (503, None)
 
     def test_streams_pass_only_where_the_pool_says_so(self) -> None:
+        assert renamed(restores=None).response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         assert renamed(restores=False).response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         assert forwarded().response_headers(OK_EVENTS, False, 1.0) == CONTINUE_RESPONSE
         one = renamed(restores=True)
@@ -537,7 +567,7 @@ class TestOwnAnswer:
 
 
 class TestDuplexAnswer:
-    def flowing(self, restores: bool = False, target: str | None = None) -> Exchange:
+    def flowing(self, restores: bool | None = None, target: str | None = None) -> Exchange:
         one = exchange(foreign())
         one.request_headers(head(), False, 0.0)
         one.request_body(BODY, True, 0.0)
@@ -586,7 +616,7 @@ class TestDuplexAnswer:
     @pytest.mark.parametrize(("headers", "whole"), [(OK_JSON, ANSWER), (OK_EVENTS, EVENTS)], ids=["json", "events"])
     def test_the_public_name_comes_back_at_every_cut(self, headers: dict[str, str], whole: bytes) -> None:
         for cut in range(len(whole)):
-            one = self.flowing(restores=True, target="served-by-us")
+            one = self.flowing(target="served-by-us")
             assert one.response_headers({**headers, "content-length": "9"}, False, 1.0)[0] == Adjust(
                 removes_content_length=True
             )
@@ -594,8 +624,19 @@ class TestDuplexAnswer:
             back = b"".join([bytes(command.chunk) for command in commands if isinstance(command, SendBody)])
             assert back == whole.replace(b"served-by-us", b"public")
 
+    @pytest.mark.parametrize(("restores", "target"), [(False, "served-by-us"), (None, None), (True, None)])
+    def test_a_stream_whose_name_is_unchanged_or_may_leak_passes_uncopied(
+        self, restores: bool | None, target: str | None
+    ) -> None:
+        one = self.flowing(restores, target)
+        assert one.response_headers({**OK_EVENTS, "content-length": "9"}, False, 1.0) == CONTINUE_RESPONSE
+        for chunk in (EVENTS[:20], EVENTS[20:50]):
+            sent = one.response_body(chunk, False, 1.0)[0]
+            assert isinstance(sent, SendBody)
+            assert sent.chunk is chunk
+
     def test_what_is_held_back_goes_out_before_the_trailers(self) -> None:
-        one = self.flowing(restores=True, target="served-by-us")
+        one = self.flowing(target="served-by-us")
         one.response_headers(OK_EVENTS, False, 1.0)
         cut = EVENTS[:30]
         before = one.response_body(cut, False, 1.0) + one.response_trailers(1.0)

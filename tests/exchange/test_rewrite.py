@@ -28,10 +28,12 @@ JSON = "application/json"
         ('{"model":null,"model":"a"}', '{"model":"T","model":"T"}'),
         ('{"p":"\\"model\\":\\"x\\"","model":"a"}', '{"p":"\\"model\\":\\"x\\"","model":"T"}'),
         ('{"x\\"model":"y","model":"a"}', '{"x\\"model":"y","model":"T"}'),
+        ('{"model":null}', '{"model":"T"}'),
         ('{"x":"model","model":"a"}', '{"x":"model","model":"T"}'),
         ('{"Model":"x","model ":"y","model":"a"}', '{"Model":"x","model ":"y","model":"T"}'),
         ('\ufeff{"model":"a","model":"b"}', '\ufeff{"model":"T","model":"T"}'),
         ('{"model":"\\ud83d\\ude00"}', '{"model":"T"}'),
+        ('{"x":"\\ud83d","model":"a","y":"\\uDE00"}', '{"x":"\\ud83d","model":"T","y":"\\uDE00"}'),
     ],
 )
 def test_only_the_names_bytes_change(body: str, expected: str) -> None:
@@ -39,18 +41,48 @@ def test_only_the_names_bytes_change(body: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "{", "[]", "{}", '{"x":{"model":"a"}}', '["model"]', '{"model":"a"', "\0", '"model"']
+    "body", ["", " ", "{", "[]", '["model"]', '[{"a":1}]', '{"model":"a"', '{"a":1', "\0", '"model"', "7"]
 )
-def test_a_body_without_a_name_stays_as_it_is(body: str) -> None:
+def test_what_is_no_object_stays_as_it_is(body: str) -> None:
     assert with_model(body.encode(), JSON, "T") == body.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("{}", '{"model":"T"}'),
+        ('{"x":"\\ud83d"}', '{"model":"T","x":"\\ud83d"}'),
+        (" \r\n{ \t} ", ' \r\n{"model":"T" \t} '),
+        ('{"x":{"model":"a"}}', '{"model":"T","x":{"model":"a"}}'),
+        ('\n{\n  "n": 1.0}\n', '\n{"model":"T",\n  "n": 1.0}\n'),
+        ('\ufeff{"x":"}"}', '\ufeff{"model":"T","x":"}"}'),
+        ("\ufeff { }", '\ufeff {"model":"T" }'),
+        ('{"\\"model\\"":"{}","Model":1}', '{"model":"T","\\"model\\"":"{}","Model":1}'),
+    ],
+)
+def test_an_object_without_a_name_gets_one_in_front(body: str, expected: str) -> None:
+    assert with_model(body.encode(), JSON, "T") == expected.encode()
+
+
+@settings(deadline=None, max_examples=100)
+@given(objects(values()), texts(), st.sampled_from(("", " ", "\r\n\t", "\ufeff")), st.randoms(use_true_random=False))
+def test_a_name_is_added_and_nothing_else_changes(sent: Pairs, target: str, before: str, chance: Random) -> None:
+    sent = Pairs((key, value) for key, value in sent if key != "model")
+    body = (before + written(sent, chance)).encode()
+    edited = with_model(body, JSON, target)
+
+    assert json.loads(edited) == {"model": target, **json.loads(body)}
+    assert _top_level(edited) == [("model", target), *_top_level(body)]
+    assert edited.replace(b'"model":' + quoted(target) + (b"," if sent else b""), b"", 1) == body
 
 
 @pytest.mark.parametrize("target", ['a"b\\c', "modèle", "\n\0", "😀", "\ud800", "a/b:c"])
 def test_the_target_is_escaped(target: str) -> None:
-    body = with_model(b'{"model":"a"}', JSON, target)
+    for before in (b'{"model":"a"}', b"{}"):
+        body = with_model(before, JSON, target)
 
-    assert json.loads(body) == {"model": target}
-    assert body.isascii()
+        assert json.loads(body) == {"model": target}
+        assert body.isascii()
 
 
 @settings(deadline=None, max_examples=100)
@@ -111,6 +143,12 @@ def test_each_name_in_a_form_is_set() -> None:
     assert with_model(body, FORM, "modèle") == form(
         part("model", "modèle".encode()), file, part("models", b"a"), part("model", "modèle".encode())
     )
+
+
+def test_a_form_without_a_name_stays_as_it_is() -> None:
+    body = form(part("prompt", b'{"a": 1}'))
+
+    assert with_model(body, FORM, "T") == body
 
 
 def test_a_malformed_form_stays_as_it_is() -> None:

@@ -84,7 +84,7 @@ class Picker(threading.Thread):
         self.port = 0
         self._engine = Engine(EngineSettings(), random.Random(1), Meters())
         one = endpoint(port=server_port)
-        pool = Pool("default/llama", (one,), restores_streamed_model=True)
+        pool = Pool("default/llama", (one,))
         split = Split.of((Target("served", 1),), "test")
         models = {"public": PublicModel("public", pool.name, split)}
         now = time.monotonic()
@@ -249,6 +249,23 @@ def test_a_renamed_model_arrives_and_the_answer_has_the_public_name(running: Run
     assert stream.body == EVENTS.replace(b"served", b"public")
     reports = [one.report for one in picker.told if isinstance(one, Finished)]
     assert (reports[-1].status, reports[-1].is_stream) == (200, True)
+
+
+def test_a_wish_is_written_into_a_body_that_names_no_model(running: Running) -> None:
+    url, _ = running
+    headers = {"content-type": "application/json", "x-llm-d-model-name-rewrite": "served"}
+    told = call(f"{url}/v1/completions", b' {"prompt": "hi"}', headers=headers).json()
+    assert told["sha"] == hashlib.sha256(b' {"model":"served","prompt": "hi"}').hexdigest()
+    assert told["model"] == "served"
+    assert "x-llm-d-model-name-rewrite" not in told["headers"]
+
+
+def test_an_emoji_that_was_cut_in_two_arrives_as_it_was(running: Running) -> None:
+    url, _ = running
+    body = b'{"prompt": "cut \\ud83d", "model": "public"}'
+    told = call(f"{url}/v1/completions", body, headers={"content-type": "application/json"}).json()
+    assert told["sha"] == hashlib.sha256(body.replace(b"public", b"served")).hexdigest()
+    assert told["model"] == "public"
 
 
 def test_requests_without_a_body_and_with_an_empty_one(running: Running) -> None:

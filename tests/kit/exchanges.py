@@ -10,7 +10,7 @@ from stellwerk.exchange.settings import ExchangeSettings
 from stellwerk.model.catalog import Pool
 from stellwerk.model.endpoint import Endpoint
 from stellwerk.model.event import Ask
-from stellwerk.model.outcome import Picked
+from stellwerk.model.outcome import Picked, Scores
 
 TICKET = 7
 BODY = b'{"model": "public", "messages": [{"role": "user", "content": "hi"}]}'
@@ -58,7 +58,7 @@ def picked(
     public_model: str | None = "public",
     target_model: str | None = None,
     pool: Pool | None = None,
-    scores: tuple[float, ...] | None = None,
+    scores: Scores | None = None,
 ) -> Picked:
     """A decision for two endpoints."""
     endpoints = (endpoint(port=9001), endpoint(port=9002))

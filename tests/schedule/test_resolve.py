@@ -165,6 +165,27 @@ def test_requests_without_a_model_go_to_the_default_pool_or_the_only_one() -> No
     assert refusal(resolver(catalog()), "m").reason is Reason.NO_POOL
 
 
+def test_a_request_without_a_model_gets_that_of_the_generic_rule_or_of_the_header() -> None:
+    ruled = pool(A, exact_rewrites={"wish": split(("exact", 1))}, generic_rewrite=split(("generic", 1), source="rule"))
+    resolved = found(resolver(catalog(ruled)), None, model_override="wish")
+    assert (resolved.target, resolved.source) == ("generic", "rule")
+    assert found(resolver(catalog(pool(A, exact_rewrites={"wish": split(("exact", 1))}))), None).target is None
+    free = resolver(two_pools(default_pool="x/one"), **LISTS)
+    assert (found(free, None).pool.name, found(free, None).target) == ("x/one", None)
+    wished = found(free, None, model_override="food", objective="batch")
+    assert (wished.pool.name, wished.target, wished.priority) == ("x/two", "food", -5)
+    assert refusal(free, None, model_override="foot").reason is Reason.UNKNOWN_MODEL
+    assert '"foot"' in refusal(free, None, model_override="foot").message
+    passing = resolver(two_pools(passes_unknown_models=True), **LISTS)
+    assert found(passing, None, pool_hint="x/two", model_override="whatever").target == "whatever"
+
+
+@pytest.mark.parametrize("api", [Api.OTHER, Api.MODELS])
+def test_what_has_no_place_for_a_model_gets_none(api: Api) -> None:
+    which = resolver(catalog(pool(A, generic_rewrite=split(("generic", 1)))))
+    assert found(which, None, api=api, model_override="wish").target is None
+
+
 def test_objectives_are_the_pools_own() -> None:
     which = resolver(two_pools(), **LISTS)
     assert found(which, "other", objective="batch").priority == -5

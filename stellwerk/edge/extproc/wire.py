@@ -10,7 +10,7 @@ from struct import pack
 from typing import Any
 
 from stellwerk.exchange.command import Adjust, Extend, Forward, Mode, ReplaceBody, Reply, SendBody, Slot, Watch
-from stellwerk.model.outcome import Picked
+from stellwerk.model.outcome import Scores
 
 DESTINATION = "x-gateway-destination-endpoint"
 SCORES = "x-gateway-destination-endpoint-scores"
@@ -156,7 +156,7 @@ def _unusual_decision(command: Forward, pool: str | None, named: bytes) -> bytes
     picked = command.picked
     entries = [_entry(DESTINATION, _string(picked.destination))]
     if picked.scores is not None:
-        entries.append(_entry(SCORES, _scores(picked)))
+        entries.append(_entry(SCORES, _scores(picked.scores)))
     metadata = _metadata(*entries) + named
     slot = command.slot
     if slot is Slot.REQUEST_TRAILERS:
@@ -181,9 +181,15 @@ def _metadata(*entries: bytes) -> bytes:
     return _field(8, _entry("envoy.lb", _struct(*entries)))
 
 
-def _scores(picked: Picked) -> bytes:
-    pairs = zip(picked.endpoints, picked.scores or (), strict=False)
-    return _struct(*[_entry(endpoint.address, b"\x11" + pack("<d", score)) for endpoint, score in pairs])
+def _scores(scores: Scores) -> bytes:
+    pairs = zip(scores.addresses, scores.totals, strict=True)
+    return _field(5, b"".join([_score_prefix(address) + pack("<d", total) for address, total in pairs]))
+
+
+@lru_cache(maxsize=16384)
+def _score_prefix(address: str) -> bytes:
+    """What stands before the 8 bytes of a score."""
+    return _entry(address, b"\x11" + bytes(8))[:-8]
 
 
 @lru_cache(maxsize=64)

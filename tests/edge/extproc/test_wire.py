@@ -1,5 +1,6 @@
 """Every hand-written encoding, against what protobuf makes of the same message."""
 
+from array import array
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from stellwerk.edge.extproc import wire
 from stellwerk.exchange.command import Adjust, Extend, Forward, Mode, ReplaceBody, Reply, SendBody, Slot
 from stellwerk.exchange.refusal import Rendered
+from stellwerk.model.outcome import Scores
 from tests.kit.exchanges import picked
 
 NAMES = {slot: slot.name.lower() for slot in Slot}
@@ -87,12 +89,14 @@ def test_a_body_that_changes_in_chunks_has_only_its_length_in_the_decision() -> 
 
 
 def test_scores_of_endpoints() -> None:
-    message = wire.forward(Forward(Slot.REQUEST_HEADERS, picked(scores=(1.5, 0.25))), None)
+    scored = Scores(("127.0.0.1:9001", "127.0.0.1:9002", "[::1]:9003"), array("d", (1.5, 0.25, -0.0)))
+    message = wire.forward(Forward(Slot.REQUEST_HEADERS, picked(scores=scored)), None)
     expected = decision(Slot.REQUEST_HEADERS)
     lb = expected.dynamic_metadata.fields["envoy.lb"].struct_value
     scores = lb.fields["x-gateway-destination-endpoint-scores"].struct_value
     scores.fields["127.0.0.1:9001"].number_value = 1.5
     scores.fields["127.0.0.1:9002"].number_value = 0.25
+    scores.fields["[::1]:9003"].number_value = -0.0
     assert parsed(message) == expected
 
 
