@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stellwerk.exchange import restore
 from stellwerk.exchange.restore import StreamRestorer
 from stellwerk.exchange.sse import MAX_EVENT_BYTES
-from tests.kit.json_text import Pairs, cut, values, written
+from tests.kit.json_text import CHANCES, Pairs, cut, values, written
 from tests.kit.recorded import STREAMS, answer, stream
 
 PUBLIC = 'pub/"é'
@@ -104,7 +104,7 @@ def test_only_the_names_bytes_change(text: str, expected: str) -> None:
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from(["", "response", "message"]), values()), max_size=6),
-    st.randoms(use_true_random=False),
+    CHANCES,
 )
 def test_streams_change_in_the_name_alone(events: list[tuple[str, Any]], chance: Random) -> None:
     sent = expected = b""

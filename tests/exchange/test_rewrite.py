@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stellwerk.exchange import rewrite
 from stellwerk.exchange.rewrite import quoted, spliced, with_model
 from tests.kit.bodies import FORM, form, part
-from tests.kit.json_text import Pairs, objects, texts, values, written
+from tests.kit.json_text import CHANCES, Pairs, objects, texts, values, written
 
 JSON = "application/json"
 
@@ -65,7 +65,7 @@ def test_an_object_without_a_name_gets_one_in_front(body: str, expected: str) ->
 
 
 @settings(deadline=None, max_examples=100)
-@given(objects(values()), texts(), st.sampled_from(("", " ", "\r\n\t", "\ufeff")), st.randoms(use_true_random=False))
+@given(objects(values()), texts(), st.sampled_from(("", " ", "\r\n\t", "\ufeff")), CHANCES)
 def test_a_name_is_added_and_nothing_else_changes(sent: Pairs, target: str, before: str, chance: Random) -> None:
     sent = Pairs((key, value) for key, value in sent if key != "model")
     body = (before + written(sent, chance)).encode()
@@ -86,7 +86,7 @@ def test_the_target_is_escaped(target: str) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(objects(values()), texts(), texts(), st.randoms(use_true_random=False))
+@given(objects(values()), texts(), texts(), CHANCES)
 def test_every_top_level_name_is_set_and_nothing_else(sent: Pairs, name: str, target: str, chance: Random) -> None:
     sent.insert(chance.randrange(len(sent) + 1), ("model", name))
     sent = Pairs((k, name if k == "model" and isinstance(v, list) else v) for k, v in sent)

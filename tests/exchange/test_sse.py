@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stellwerk.exchange.sse import EventReader, Piece
-from tests.kit.json_text import cut
+from tests.kit.json_text import CHANCES, cut
 from tests.kit.recorded import STREAMS, stream
 
 FIELDS = (b"data:", b"data: ", b"data", b"dat", b"event: x", b": note", b"id:1")
@@ -63,7 +63,7 @@ def test_an_object_over_several_lines_of_data_is_one() -> None:
 @given(
     st.lists(st.sampled_from(FIELDS + DATA + LINE_ENDS), max_size=30),
     st.integers(5, 40),
-    st.randoms(use_true_random=False),
+    CHANCES,
 )
 def test_no_byte_is_lost_and_no_cut_matters(fragments: list[bytes], limit: int, chance: Random) -> None:
     text = b"".join(fragments)

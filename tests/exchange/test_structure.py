@@ -5,12 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec import Raw, Struct
 
 from stellwerk.exchange import structure
 from stellwerk.exchange.structure import depths_at, exceeds_depth, span
-from tests.kit.json_text import values, written
+from tests.kit.json_text import CHANCES, values, written
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,7 @@ def depths(text: bytes) -> list[int]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(values(), st.randoms(use_true_random=False))
+@given(values(), CHANCES)
 def test_depths_are_those_of_a_walk_through_the_text(value: Any, chance: Random) -> None:
     text = written(value, chance).encode()
     expected = depths(text)
@@ -68,7 +67,7 @@ class Holder(Struct):
     value: Raw
 
 
-@given(values(), st.randoms(use_true_random=False))
+@given(values(), CHANCES)
 @settings(deadline=None, max_examples=50)
 def test_the_span_of_a_value_holds_its_text(value: Any, chance: Random) -> None:
     text = b'{"x":1, "value" : ' + written(value, chance).encode() + b' , "y":2}'

@@ -10,7 +10,7 @@ from stellwerk.exchange import usage
 from stellwerk.exchange.sse import MAX_EVENT_BYTES
 from stellwerk.exchange.usage import StreamUsage, of_answer
 from stellwerk.model.report import Usage
-from tests.kit.json_text import cut
+from tests.kit.json_text import CHANCES, cut
 from tests.kit.recorded import answer, stream
 
 
@@ -156,7 +156,7 @@ NONSENSE: st.SearchStrategy[Any] = st.sampled_from(
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.tuples(NONSENSE, NONSENSE, NONSENSE), max_size=4), st.randoms(use_true_random=False))
+@given(st.lists(st.tuples(NONSENSE, NONSENSE, NONSENSE), max_size=4), CHANCES)
 def test_nonsense_never_raises_and_no_cut_matters(stated: list[tuple[Any, Any, Any]], chance: Random) -> None:
     text = b""
     for prompt, details, output in stated:
@@ -188,7 +188,7 @@ PARTS = st.sampled_from(
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(PARTS, max_size=12), st.randoms(use_true_random=False))
+@given(st.lists(PARTS, max_size=12), CHANCES)
 def test_what_is_not_looked_into_would_have_told_nothing(parts: list[bytes], chance: Random) -> None:
     """As if every event were read, whatever its shape and wherever the stream is cut."""
     text = b"".join(part + chance.choice([b"\n", b"\n\n"]) for part in parts)

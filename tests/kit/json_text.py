@@ -57,6 +57,10 @@ def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Pairs]:
     return st.lists(st.tuples(st.sampled_from(_KEYS) | texts(), inner), max_size=5).map(Pairs)
 
 
+CHANCES = st.integers(0, 2**32 - 1).map(Random)
+"""For `cut` and `written`, which ask it as often as a text is long: `st.randoms` would have to draw each answer."""
+
+
 def cut(text: bytes, chance: Random) -> list[bytes]:
     """`text` in chunks, some of them empty."""
     chunks = []
