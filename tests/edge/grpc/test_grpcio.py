@@ -18,6 +18,7 @@ from stellwerk.edge.grpc.server import GrpcServer
 from stellwerk.edge.grpc.service import Call
 from stellwerk.edge.grpc.status import GrpcError, Status
 from stellwerk.edge.grpc.tls import ServerCertificate, self_signed_pem
+from tests.kit.health import listed_states
 
 pytestmark = pytest.mark.integration
 
@@ -293,7 +294,7 @@ def test_a_reader_slower_than_its_answers_gets_them_all(tmp_path: Path) -> None:
     run(main)
 
 
-def test_health_is_checked_and_watched(tmp_path: Path) -> None:
+def test_health_is_checked_watched_and_listed(tmp_path: Path) -> None:
     def request(name: str) -> bytes:
         return b"\x0a" + bytes((len(name),)) + name.encode()
 
@@ -315,6 +316,8 @@ def test_health_is_checked_and_watched(tmp_path: Path) -> None:
             here.health.set("c.D", False)
             assert await watcher.read() == b"\x08\x02"
             watcher.cancel()
+            listed = await channel.unary_unary("/grpc.health.v1.Health/List")(b"")
+            assert listed_states(listed) == {"": 1, "a.B": 2, "c.D": 2}
 
     run(main)
 
