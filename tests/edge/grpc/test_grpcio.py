@@ -119,11 +119,11 @@ class Stage:
         self.target = ""
         self.credentials: grpc.ChannelCredentials | None = None
 
-    def channel(self) -> grpc.aio.Channel:
+    def channel(self, compression: grpc.Compression | None = None) -> grpc.aio.Channel:
         if self.credentials is not None:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", "localhost")]
-            return grpc.aio.secure_channel(self.target, self.credentials, options=options)
-        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.aio.secure_channel(self.target, self.credentials, options=options, compression=compression)
+        return grpc.aio.insecure_channel(self.target, options=_OPTIONS, compression=compression)
 
 
 @asynccontextmanager
@@ -256,6 +256,42 @@ def test_deadlines_end_calls_on_both_sides(tmp_path: Path) -> None:
     run(main)
 
 
+def text(size: int) -> bytes:
+    """Words that become a good deal smaller, and not absurdly so."""
+    words = [bytes(random.Random(number).choices(b"abcdefghij ", k=9)) for number in range(500)]
+    return b"".join(random.Random(size).choices(words, k=1 + size // 9))[:size]
+
+
+@pytest.mark.parametrize("over", ["tcp", "tls", "unix"])
+@pytest.mark.parametrize("is_of_channel", [True, False])
+def test_compressed_messages_of_every_size_come_back(over: str, is_of_channel: bool, tmp_path: Path) -> None:
+    gzip = grpc.Compression.Gzip
+
+    async def main() -> None:
+        async with stage(over, tmp_path) as here, here.channel(gzip if is_of_channel else None) as channel:
+            echo = channel.stream_stream(ECHO)
+            for size in (0, 1, 900, 65_535, 262_144, 5 * MIB, 20 * MIB):
+                wanted = [text(size), random.Random(size).randbytes(min(size, 5 * MIB)), bytes(size)]
+                call = echo(iter(wanted)) if is_of_channel else echo(iter(wanted), compression=gzip)
+                assert [answer async for answer in call] == wanted
+                assert await call.code() is grpc.StatusCode.OK
+            assert here.server.counters.calls_refused == here.server.counters.protocol_errors == 0
+
+    run(main)
+
+
+def test_many_compressed_calls_beside_plain_ones_do_not_stall(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with stage("unix", tmp_path) as here, here.channel() as channel:
+            sink = channel.stream_unary(SINK)
+            payload = text(5 * MIB)
+            kinds = [grpc.Compression.Gzip, grpc.Compression.NoCompression] * 8
+            answers = await asyncio.gather(*(sink(iter([payload, payload]), compression=kind) for kind in kinds))
+            assert answers == [str(10 * MIB).encode()] * 16
+
+    run(main)
+
+
 def test_every_way_to_fail_has_its_status(tmp_path: Path) -> None:
     async def main() -> None:
         limits = TransportLimits(max_message_bytes=1_000)
@@ -268,8 +304,11 @@ def test_every_way_to_fail_has_its_status(tmp_path: Path) -> None:
 
             assert (await status("/test.Test/Nope", b""))[0] is grpc.StatusCode.UNIMPLEMENTED
             assert (await status(ECHO, bytes(1_001)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
-            compressed = await status(ECHO, bytes(900), compression=grpc.Compression.Gzip)
-            assert compressed[0] is grpc.StatusCode.UNIMPLEMENTED
+            deflated = await status(ECHO, bytes(900), compression=grpc.Compression.Deflate)
+            assert deflated[0] is grpc.StatusCode.UNIMPLEMENTED
+            grown = await status(ECHO, bytes(1_001), compression=grpc.Compression.Gzip)
+            assert grown[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await channel.unary_unary(ECHO)(bytes(1_000), compression=grpc.Compression.Gzip) == bytes(1_000)
             assert await status(BROKEN, b"x") == (grpc.StatusCode.INTERNAL, "internal error")
             refused = await status(REFUSED, b"x")
             assert refused == (grpc.StatusCode.FAILED_PRECONDITION, "größer als 100%\n")
