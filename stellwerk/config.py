@@ -22,12 +22,14 @@ class TransportLimits(Struct, frozen=True):
 
     max_concurrent_streams: int = 10_000
     max_message_bytes: int = 20 * 1024 * 1024
-    """One gRPC message; above the body limit, because Envoy sends a buffered body as one message."""
+    """One gRPC message, as it comes and decompressed; above the body limit, because Envoy sends a buffered body as one
+    message."""
     max_header_list_bytes: int = 64 * 1024
     stream_window_bytes: int = 128 * 1024
     """What a message may send before it has room of its own; `connection_window_bytes` / 4 / this many large messages
     may be under way at once, more are refused with RESOURCE_EXHAUSTED."""
     connection_window_bytes: int = 64 * 1024 * 1024
+    """Also what the compressed messages of one read may grow to."""
     max_unsent_bytes: int = 64 * 1024 * 1024
     """Output waiting for a peer's windows; beyond it the connection is closed."""
     max_connections: int = 1024

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from stellwerk.edge.grpc.compression import ACCEPTED
 from stellwerk.edge.grpc.status import Status
 
 MAX_MESSAGE_CHARACTERS: Final = 1024
@@ -31,14 +32,11 @@ def _integer(number: int) -> bytes:
     return bytes(encoded)
 
 
-OPENING: Final = _STATUS_200 + _literal(b"content-type", b"application/grpc")
+_GRPC: Final = _literal(b"content-type", b"application/grpc") + _literal(b"grpc-accept-encoding", ACCEPTED)
+"""Every response says what may be sent compressed: who learns it from a refusal only has lost a call."""
+OPENING: Final = _STATUS_200 + _GRPC
 """The response's headers, before its first message."""
-_ACCEPTED_ENCODING: Final = _literal(b"grpc-accept-encoding", b"identity")
-"""Sent with UNIMPLEMENTED, which is how a compressed message is refused (gRPC, "Compression")."""
-_BARE: Final = {
-    status: _literal(b"grpc-status", b"%d" % status) + (_ACCEPTED_ENCODING if status is Status.UNIMPLEMENTED else b"")
-    for status in Status
-}
+_BARE: Final = {status: _literal(b"grpc-status", b"%d" % status) for status in Status}
 
 
 def closing(status: Status, message: str) -> bytes:
@@ -51,7 +49,7 @@ def closing(status: Status, message: str) -> bytes:
 def only(status: Status, message: str, http_status: int = 200) -> bytes:
     """Headers and trailers in one block, for a call that is refused before it has begun."""
     first = _STATUS_200 if http_status == 200 else _STATUS_NAME + b"\x03%d" % http_status
-    return first + _literal(b"content-type", b"application/grpc") + closing(status, message)
+    return first + _GRPC + closing(status, message)
 
 
 def percent_encoded(text: str) -> bytes:

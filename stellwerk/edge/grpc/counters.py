@@ -18,7 +18,7 @@ class Counters:
     streams_refused: int = 0
     """Over `max_concurrent_streams`, or opened while draining."""
     calls_refused: int = 0
-    """Ended by the transport with a status: not gRPC, too large, compressed."""
+    """Ended by the transport with a status: not gRPC, too large, compressed in a way we cannot read."""
     resets_received: int = 0
     messages_received: int = 0
     messages_sent: int = 0

@@ -55,6 +55,8 @@ class Head(Struct, frozen=True):
     timeout_seconds: float | None = None
     content_bytes: int | None = None
     """`content-length`, where a peer sends one."""
+    encoding: bytes = b"identity"
+    """`grpc-encoding`: how messages that are flagged as compressed are."""
     malformed: str | None = None
     """What makes the request malformed; then nothing else holds."""
     refusal: Refusal | None = None
@@ -183,4 +185,5 @@ def _call(fields: Fields, pseudo: dict[bytes, bytes], regular: dict[bytes, bytes
         timeout = timeout_seconds(regular[b"grpc-timeout"])
         if timeout is None:
             refusal = Refusal(400, Status.INTERNAL, "grpc-timeout is at most eight digits and one of H M S m u n")
-    return Head(fields, path, timeout, None if length is None else int(length), refusal=refusal)
+    encoding = regular.get(b"grpc-encoding", b"identity")
+    return Head(fields, path, timeout, None if length is None else int(length), encoding, refusal=refusal)

@@ -1,6 +1,6 @@
-"""`grpc.health.v1.Health`: is this service serving? Its two messages are small enough to read and write by hand."""
+"""`grpc.health.v1.Health`: is this service serving? Its messages are small enough to read and write by hand."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stellwerk.edge.grpc.service import Call, Handler, Service
@@ -8,6 +8,7 @@ from stellwerk.edge.grpc.status import GrpcError, Status
 
 CHECK: Final = "/grpc.health.v1.Health/Check"
 WATCH: Final = "/grpc.health.v1.Health/Watch"
+LIST: Final = "/grpc.health.v1.Health/List"
 
 _SERVING: Final = b"\x08\x01"
 """HealthCheckResponse{status: SERVING}, field 1 as a varint."""
@@ -37,8 +38,8 @@ class Health:
                 call.send(state)
 
     def services(self) -> Mapping[str, Service]:
-        """Both methods by their paths, for `GrpcServer`."""
-        return {CHECK: self._check, WATCH: self._watch}
+        """The methods by their paths, for `GrpcServer`."""
+        return {CHECK: self._check, WATCH: self._watch, LIST: self._list}
 
     def _check(self, call: Call) -> Handler:
         return _Check(self, call)
@@ -46,9 +47,19 @@ class Health:
     def _watch(self, call: Call) -> Handler:
         return _Watch(self, call)
 
+    def _list(self, call: Call) -> Handler:
+        return _List(self, call)
+
     def state(self, service: str) -> bytes | None:
         """HealthCheckResponse of a service; None when nothing was ever said about it."""
         return self._states.get(service)
+
+    def states(self) -> bytes:
+        """HealthListResponse: a map, field 1, from the name of each service to its HealthCheckResponse."""
+        return b"".join(
+            _sized(b"\x0a", _sized(b"\x0a", name.encode()) + _sized(b"\x12", state))
+            for name, state in self._states.items()
+        )
 
     def follow(self, service: str, call: Call) -> None:
         """Tell `call` the state now and whenever it changes."""
@@ -85,6 +96,26 @@ class _Check:
         pass
 
 
+class _List:
+    """One List."""
+
+    def __init__(self, health: Health, call: Call) -> None:
+        self._health = health
+        self._call = call
+
+    def on_message(self, message: bytes) -> None:
+        for _ in _fields(message):
+            pass
+        self._call.send(self._health.states())
+        self._call.finish()
+
+    def on_half_close(self) -> None:
+        raise GrpcError(Status.INTERNAL, "List takes one request")
+
+    def on_closed(self) -> None:
+        pass
+
+
 class _Watch:
     """One Watch; lasts until the peer ends it."""
 
@@ -112,6 +143,19 @@ class _Watch:
 def _service_name(message: bytes) -> str:
     """`HealthCheckRequest.service`, field 1; unknown fields are skipped, the last occurrence counts, as in protobuf."""
     name = b""
+    for field, wire, value in _fields(message):
+        if field == 1 and wire == 2:
+            name = value
+    if len(name) > _MAX_NAME_BYTES:
+        raise GrpcError(Status.INVALID_ARGUMENT, f"a service name takes at most {_MAX_NAME_BYTES} bytes")
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise _unreadable() from None
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Number, wire type and bytes of each field."""
     pos = 0
     while pos < len(message):
         tag, pos = _varint(message, pos)
@@ -130,14 +174,18 @@ def _service_name(message: bytes) -> str:
             raise _unreadable()
         if pos > len(message) or field == 0:
             raise _unreadable()
-        if field == 1 and wire == 2:
-            name = message[start:pos]
-    if len(name) > _MAX_NAME_BYTES:
-        raise GrpcError(Status.INVALID_ARGUMENT, f"a service name takes at most {_MAX_NAME_BYTES} bytes")
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise _unreadable() from None
+        yield field, wire, message[start:pos]
+
+
+def _sized(tag: bytes, value: bytes) -> bytes:
+    """A field of wire type 2."""
+    size = len(value)
+    encoded = bytearray(tag)
+    while size >= 0x80:
+        encoded.append(size & 0x7F | 0x80)
+        size >>= 7
+    encoded.append(size)
+    return bytes(encoded) + value
 
 
 def _varint(message: bytes, pos: int) -> tuple[int, int]:
@@ -155,4 +203,4 @@ def _varint(message: bytes, pos: int) -> tuple[int, int]:
 
 
 def _unreadable() -> GrpcError:
-    return GrpcError(Status.INVALID_ARGUMENT, "not a HealthCheckRequest")
+    return GrpcError(Status.INVALID_ARGUMENT, "not a request of this method")

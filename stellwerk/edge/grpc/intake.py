@@ -4,12 +4,15 @@ Memory is bounded by the connection's window, and yet no large message can stall
 message by whole message and first come first served, for those larger than a stream's window; an unfinished message
 without such a reservation can hold a stream's window at most, all of them together a quarter of the connection's. What
 is left over always suffices for every reservation, so the connection's window is never the one that blocks it.
+Windows count compressed messages as they come. They are decompressed when they are whole, and what those of one read
+grow to is bounded by the connection's window again.
 """
 
 from collections import OrderedDict
 from typing import Final
 
 from stellwerk.config import TransportLimits
+from stellwerk.edge.grpc import compression
 from stellwerk.edge.grpc.counters import Counters
 from stellwerk.edge.grpc.events import Event, Message
 from stellwerk.edge.grpc.frames import DEFAULT_WINDOW, MAX_WINDOW, ConnectionFault, ErrorCode, window_update
@@ -20,7 +23,6 @@ from stellwerk.edge.grpc.stream import Stream
 PREFIX_BYTES: Final = 5
 """Of a gRPC message: a flag and four bytes of length."""
 
-_COMPRESSED = Refusal(200, Status.UNIMPLEMENTED, "compressed messages are not supported: send identity")
 _BAD_FLAG = Refusal(200, Status.INTERNAL, "a message's first byte is neither 0 nor 1")
 _CROWDED = Refusal(200, Status.RESOURCE_EXHAUSTED, "too many unfinished messages on this connection")
 
@@ -36,6 +38,7 @@ class Intake:
         "_counters",
         "_events",
         "_held",
+        "_inflated",
         "_max_held",
         "_max_message",
         "_out",
@@ -65,6 +68,8 @@ class Intake:
         """Bytes of the connection's window."""
         self._window = self.size
         self._consumed = 0
+        self._inflated = 0
+        """Bytes that the compressed messages of this read have grown to, or would have."""
         self._replenish_at = self.stream_window // 2
         self._unreserved = max(self.size // 2, largest)
         self._held = 0
@@ -82,7 +87,8 @@ class Intake:
         self._consumed += size
 
     def settle(self) -> None:
-        """Give the connection's window back, once per turn at most and not in small change."""
+        """A read is done. Give the connection's window back, once per turn at most and not in small change."""
+        self._inflated = 0
         if self._consumed >= self.size // 4:
             self._out.append(window_update(0, self._consumed))
             self._window += self._consumed
@@ -98,10 +104,8 @@ class Intake:
             if body is not None:
                 start = self._continue(stream, body, buf, start, stop)
             else:
-                buf = stream.prefix + buf[start:stop]
+                buf = self._rejoin(stream, buf, start, stop)
                 start, stop = 0, len(buf)
-                stream.prefix = b""
-                stream.held = 0
         refusal = self._split(stream, buf, start, stop) if start < stop else None
         self._consumed += arrived + held - stream.held
         if not stream.reserved:
@@ -124,15 +128,30 @@ class Intake:
             self._release(stream)
         return end
 
+    def _rejoin(self, stream: Stream, buf: bytes, start: int, stop: int) -> bytes:
+        """What was kept unread and these bytes as one; nothing while it can still not be read."""
+        held = stream.held + stop - start
+        if held < stream.need + PREFIX_BYTES:
+            stream.unread += memoryview(buf)[start:stop]
+            stream.held = held
+            return b""
+        whole = b"".join((stream.unread, memoryview(buf)[start:stop]))
+        stream.unread = b""
+        stream.need = stream.held = 0
+        self._release(stream)
+        return whole
+
     def _split(self, stream: Stream, buf: bytes, start: int, stop: int) -> Refusal | None:
         """Deliver whole messages; keep what is left of an unfinished one."""
         while stop - start >= PREFIX_BYTES:
             size = int.from_bytes(buf[start + 1 : start + PREFIX_BYTES], "big")
             if buf[start]:
-                return _COMPRESSED if buf[start] == 1 else _BAD_FLAG
+                refusal, start = self._flagged(stream, buf, start, stop, size)
+                if refusal is not None:
+                    return refusal
+                continue
             if size > self._max_message:
-                limit = f"the limit is {self._max_message} (max_message_bytes)"
-                return Refusal(200, Status.RESOURCE_EXHAUSTED, f"a message takes {size} bytes; {limit}")
+                return self._too_large(size)
             body = start + PREFIX_BYTES
             start = body + size
             if start > stop:
@@ -142,9 +161,35 @@ class Intake:
                 return None
             self._deliver(stream, buf[body:start])
         if start < stop:
-            stream.prefix = buf[start:stop]
+            stream.unread = buf[start:stop]
             stream.held = stop - start
         return None
+
+    def _flagged(self, stream: Stream, buf: bytes, start: int, stop: int, size: int) -> tuple[Refusal | None, int]:
+        """The same for one message whose flag is not 0; also where the rest begins."""
+        objection = compression.objection(stream.encoding) if buf[start] == 1 else _BAD_FLAG
+        if objection is None and size > self._max_message:
+            objection = self._too_large(size)
+        if objection is not None:
+            return objection, stop
+        end = start + PREFIX_BYTES + size
+        if end > stop:
+            stream.unread = bytearray(memoryview(buf)[start:stop])
+            stream.need = size
+            stream.held = stop - start
+            return None, stop
+        limit = min(self._max_message, self.size - self._inflated)
+        payload = compression.inflated(memoryview(buf)[start + PREFIX_BYTES : end], limit)
+        if isinstance(payload, Refusal):
+            self._inflated += min(limit, size * compression.MAX_RATIO)
+            return payload, stop
+        self._inflated += len(payload)
+        self._deliver(stream, payload)
+        return None, end
+
+    def _too_large(self, size: int) -> Refusal:
+        limit = f"the limit is {self._max_message} (max_message_bytes)"
+        return Refusal(200, Status.RESOURCE_EXHAUSTED, f"a message takes {size} bytes; {limit}")
 
     def _deliver(self, stream: Stream, payload: bytes) -> None:
         self._events.append(Message(stream, payload))
@@ -200,5 +245,6 @@ class Intake:
             if not stream.reserved:
                 self._held -= stream.held
             stream.body = None
+            stream.unread = b""
             stream.held = 0
         self._release(stream)

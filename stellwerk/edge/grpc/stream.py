@@ -23,6 +23,7 @@ class Stream:
         "body",
         "connection",
         "content_left",
+        "encoding",
         "ending",
         "handler",
         "has_answered",
@@ -36,10 +37,10 @@ class Stream:
         "opened_at",
         "outbox",
         "path",
-        "prefix",
         "receive_window",
         "reserved",
         "send_window",
+        "unread",
         "unsent_bytes",
         "updates_left",
     )
@@ -57,13 +58,15 @@ class Stream:
         self.is_over = False
         self.is_peer_done = False
         self.content_left = head.content_bytes
+        self.encoding = head.encoding
 
         self.receive_window = receive_window
         self.is_paused = False
-        self.prefix = b""
-        """What has come of an unfinished message, while it is less than the five bytes of its prefix."""
+        self.unread: bytes | bytearray = b""
+        """What has come of an unfinished message that cannot be read yet, its prefix included: less than the five bytes
+        of a prefix, or compressed."""
         self.body: bytearray | None = None
-        """What has come of an unfinished message after its prefix."""
+        """What has come of an unfinished message after its prefix, unless it is compressed."""
         self.need = 0
         """Bytes of the unfinished message's body, once its prefix is known."""
         self.held = 0

@@ -32,4 +32,8 @@ def test_every_status_and_message_can_be_read_by_a_client(status: Status, messag
 
 def test_an_answer_without_a_message_has_only_its_status() -> None:
     assert decoded(answer.closing(Status.OK, "")) == {"grpc-status": "0"}
-    assert decoded(answer.OPENING) == {":status": "200", "content-type": "application/grpc"}
+    assert decoded(answer.OPENING) == {
+        ":status": "200",
+        "content-type": "application/grpc",
+        "grpc-accept-encoding": "identity,gzip",
+    }

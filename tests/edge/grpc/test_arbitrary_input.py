@@ -1,5 +1,6 @@
 """Whatever bytes come, and however they are cut: no exception leaves the machine, and what it keeps is bounded."""
 
+import gzip
 from collections import defaultdict
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from stellwerk.config import TransportLimits
 from stellwerk.edge.grpc import frames as h2
 from stellwerk.edge.grpc.frames import ErrorCode
-from tests.kit.http2 import Client, Conversation, Frame, head, message
+from tests.kit.http2 import PATH, Client, Conversation, Frame, head, message
 
 LIMITS = TransportLimits(
     max_concurrent_streams=8,
@@ -32,6 +33,12 @@ payloads = st.one_of(
     st.builds(lambda name, value: h2.SETTING.pack(name, value), st.integers(0, 7), words),
     st.sampled_from([bytes(8), b"\x83\x86\x44\x01/", bytes(16_384), b"\x3f\xe1\x1f", Client().encoder.encode(head())]),
 )
+maybe_zipped = st.one_of(
+    st.builds(message, st.binary(max_size=50)),
+    st.builds(lambda payload: message(gzip.compress(payload), 1), st.binary(max_size=90)),
+    st.builds(message, st.binary(max_size=30), st.just(1)),
+    st.just(message(gzip.compress(bytes(3_001)), 1)),
+)
 any_frame = st.builds(h2.frame, kinds, flags, stream_ids, payloads)
 
 
@@ -39,7 +46,7 @@ any_frame = st.builds(h2.frame, kinds, flags, stream_ids, payloads)
 def legal_step(draw: st.DrawFn, client: Client, next_id: list[int]) -> bytes:
     """A frame that a proper client might send now, roughly."""
     stream_id = draw(st.integers(0, max(0, next_id[0] - 1) // 2)) * 2 + 1
-    match draw(st.integers(0, 9)):
+    match draw(st.integers(0, 11)):
         case 0 | 1 | 2:
             next_id[0] += 2
             return client.call(
@@ -51,7 +58,13 @@ def legal_step(draw: st.DrawFn, client: Client, next_id: list[int]) -> bytes:
             return h2.window_update(draw(st.sampled_from([0, stream_id])), draw(st.integers(1, 90_000)))
         case 7:
             return h2.reset(stream_id, ErrorCode.CANCEL)
-        case 8:
+        case 8 | 9:
+            next_id[0] += 2
+            data = b"".join(draw(st.lists(maybe_zipped, max_size=4)))
+            at = draw(st.integers(0, len(data)))
+            opening = client.headers(next_id[0] - 2, head(PATH, ("grpc-encoding", "gzip")))
+            return opening + client.data(next_id[0] - 2, data[:at]) + client.data(next_id[0] - 2, data[at:])
+        case 10:
             return h2.settings([(h2.INITIAL_WINDOW_SIZE, draw(st.integers(0, 100_000)))])
         case _:
             return h2.frame(h2.PING, 0, 0, draw(st.binary(min_size=8, max_size=8)))

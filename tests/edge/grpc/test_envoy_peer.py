@@ -3,7 +3,8 @@
 import asyncio
 import io
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -30,10 +31,13 @@ class Processor:
     """Lets every message pass, and remembers the sizes of bodies."""
 
     bodies: list[int]
+    encodings: set[bytes]
+    """`grpc-encoding` of the calls."""
     open_calls = 0
 
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.encodings.add(dict(call.metadata).get(b"grpc-encoding", b"identity"))
         type(self).open_calls += 1
 
     def on_message(self, message: bytes) -> None:
@@ -77,9 +81,14 @@ def typed(kind: str, **fields: object) -> dict[str, object]:
     return {"@type": f"type.googleapis.com/envoy.{kind}", **fields}
 
 
-def bootstrap(socket: Path, port: int, admin: Path) -> dict[str, object]:
-    """One listener that answers by itself, after asking the server behind `socket`."""
-    service = {"envoy_grpc": {"cluster_name": "picker"}}
+def google_grpc(socket: Path) -> dict[str, object]:
+    """A client that compresses, which Envoy's own cannot."""
+    gzip = {"grpc.default_compression_algorithm": {"int_value": 2}}
+    return {"google_grpc": {"target_uri": f"unix:{socket}", "stat_prefix": "gzip", "channel_args": {"args": gzip}}}
+
+
+def bootstrap(socket: Path, port: int, admin: Path, service: dict[str, object]) -> dict[str, object]:
+    """One listener that answers by itself, after asking the server behind `socket` by `service`."""
     http2 = typed(
         "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
     )
@@ -162,46 +171,93 @@ async def post(session: aiohttp.ClientSession, url: str, body: bytes) -> int:
         return 0
 
 
-async def converse(folder: Path) -> None:
-    health = Health()
+@asynccontextmanager
+async def envoy_asking(
+    folder: Path, service: dict[str, object], health: Health
+) -> AsyncIterator[tuple[GrpcServer, str]]:
+    """A server, and the URL of an Envoy that asks it by `service`."""
     Processor.bodies = []
+    Processor.encodings = set()
+    Log.entries = 0
     services: dict[str, Service] = {PROCESS: Processor, LOGS: Log, **health.services()}
     server = GrpcServer(services, TransportLimits(ping_interval_seconds=0.5), standing={LOGS})
     await server.listen_unix(str(folder / "picker.sock"))
     port = free_port()
     config = folder / "envoy.json"
-    config.write_text(json.dumps(bootstrap(folder / "picker.sock", port, folder / "admin.sock")))
+    config.write_text(json.dumps(bootstrap(folder / "picker.sock", port, folder / "admin.sock", service)))
     command = [str(find_envoy()), "-c", str(config), "--concurrency", "2", "--use-dynamic-base-id", "-l", "error"]
     quiet = asyncio.subprocess.DEVNULL
     envoy = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
-    url = f"http://127.0.0.1:{port}/"
     try:
-        async with aiohttp.ClientSession() as session:
-            health.set("picker", False)
-            await until(lambda: server.counters.messages_received > 3, "Envoy's health checks")
-            assert await post(session, url, b"x") in (0, 500, 503)
-            assert Processor.bodies == []
-            health.set("picker", True)
-            for _ in range(300):
-                if await post(session, url, b"first") == 200:
-                    break
-                await asyncio.sleep(0.05)
-            sizes = [1 + number * number for number in range(CALLS)]
-            sizes += [4 * 1024 * 1024, 16 * 1024 * 1024]
-            statuses = await asyncio.gather(*(post(session, url, bytes(size)) for size in sizes))
-            assert statuses == [200] * len(sizes)
-            assert sorted(Processor.bodies[1:]) == sorted(sizes)
-            await until(lambda: Processor.open_calls == 0, "the end of every call")
-            await until(lambda: Log.entries > CALLS + 2, "the access log")
-            assert server.counters.protocol_errors == server.counters.floods_refused == 0
-            assert server.counters.handler_errors == server.counters.connections_reaped == 0
-            await asyncio.wait_for(server.drain(60), 10)
+        yield server, f"http://127.0.0.1:{port}/"
     finally:
         envoy.terminate()
         await envoy.wait()
         await server.close()
 
 
-def test_envoy_checks_asks_and_reports_over_one_socket(tmp_path: Path) -> None:
+async def ask_until_answered(session: aiohttp.ClientSession, url: str) -> None:
+    for _ in range(300):
+        if await post(session, url, b"first") == 200:
+            return
+        await asyncio.sleep(0.05)
+
+
+async def assert_at_peace(server: GrpcServer, entries: int) -> None:
+    """Every call has ended well, and `entries` requests or more were reported."""
+    await until(lambda: Processor.open_calls == 0, "the end of every call")
+    await until(lambda: Log.entries >= entries, "the access log")
+    assert server.counters.protocol_errors == server.counters.floods_refused == server.counters.calls_refused == 0
+    assert server.counters.handler_errors == server.counters.connections_reaped == 0
+    await asyncio.wait_for(server.drain(60), 10)
+
+
+async def converse(folder: Path) -> None:
+    health = Health()
+    async with (
+        envoy_asking(folder, {"envoy_grpc": {"cluster_name": "picker"}}, health) as (server, url),
+        aiohttp.ClientSession() as session,
+    ):
+        health.set("picker", False)
+        await until(lambda: server.counters.messages_received > 3, "Envoy's health checks")
+        assert await post(session, url, b"x") in (0, 500, 503)
+        assert Processor.bodies == []
+        health.set("picker", True)
+        await ask_until_answered(session, url)
+        sizes = [1 + number * number for number in range(CALLS)]
+        sizes += [4 * 1024 * 1024, 16 * 1024 * 1024]
+        statuses = await asyncio.gather(*(post(session, url, bytes(size)) for size in sizes))
+        assert statuses == [200] * len(sizes)
+        assert sorted(Processor.bodies[1:]) == sorted(sizes)
+        assert Processor.encodings == {b"identity"}
+        await assert_at_peace(server, CALLS + 3)
+
+
+async def converse_compressed(folder: Path) -> None:
+    health = Health()
+    health.set("picker", True)
+    async with (
+        envoy_asking(folder, google_grpc(folder / "picker.sock"), health) as (server, url),
+        aiohttp.ClientSession() as session,
+    ):
+        await ask_until_answered(session, url)
+        sizes = [1 + number * number for number in range(100)] + [5 * 1024 * 1024, 16 * 1024 * 1024]
+        statuses = await asyncio.gather(*(post(session, url, bytes(size)) for size in sizes))
+        assert statuses == [200] * len(sizes)
+        assert sorted(Processor.bodies[-len(sizes) :]) == sorted(sizes)
+        assert Processor.encodings == {b"gzip"}
+        await assert_at_peace(server, len(sizes))
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """On uvloop, as the gateway does."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(converse(tmp_path))
+        runner.run(main)
+
+
+def test_envoy_checks_asks_and_reports_over_one_socket(tmp_path: Path) -> None:
+    run(converse(tmp_path))
+
+
+def test_an_envoy_that_compresses_its_questions_is_answered(tmp_path: Path) -> None:
+    run(converse_compressed(tmp_path))

@@ -18,6 +18,7 @@ from stellwerk.edge.grpc.server import GrpcServer
 from stellwerk.edge.grpc.service import Call
 from stellwerk.edge.grpc.status import GrpcError, Status
 from stellwerk.edge.grpc.tls import ServerCertificate, self_signed_pem
+from tests.kit.health import listed_states
 
 pytestmark = pytest.mark.integration
 
@@ -118,11 +119,11 @@ class Stage:
         self.target = ""
         self.credentials: grpc.ChannelCredentials | None = None
 
-    def channel(self) -> grpc.aio.Channel:
+    def channel(self, compression: grpc.Compression | None = None) -> grpc.aio.Channel:
         if self.credentials is not None:
             options = [*_OPTIONS, ("grpc.ssl_target_name_override", "localhost")]
-            return grpc.aio.secure_channel(self.target, self.credentials, options=options)
-        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.aio.secure_channel(self.target, self.credentials, options=options, compression=compression)
+        return grpc.aio.insecure_channel(self.target, options=_OPTIONS, compression=compression)
 
 
 @asynccontextmanager
@@ -255,6 +256,42 @@ def test_deadlines_end_calls_on_both_sides(tmp_path: Path) -> None:
     run(main)
 
 
+def text(size: int) -> bytes:
+    """Words that become a good deal smaller, and not absurdly so."""
+    words = [bytes(random.Random(number).choices(b"abcdefghij ", k=9)) for number in range(500)]
+    return b"".join(random.Random(size).choices(words, k=1 + size // 9))[:size]
+
+
+@pytest.mark.parametrize("over", ["tcp", "tls", "unix"])
+@pytest.mark.parametrize("is_of_channel", [True, False])
+def test_compressed_messages_of_every_size_come_back(over: str, is_of_channel: bool, tmp_path: Path) -> None:
+    gzip = grpc.Compression.Gzip
+
+    async def main() -> None:
+        async with stage(over, tmp_path) as here, here.channel(gzip if is_of_channel else None) as channel:
+            echo = channel.stream_stream(ECHO)
+            for size in (0, 1, 900, 65_535, 262_144, 5 * MIB, 20 * MIB):
+                wanted = [text(size), random.Random(size).randbytes(min(size, 5 * MIB)), bytes(size)]
+                call = echo(iter(wanted)) if is_of_channel else echo(iter(wanted), compression=gzip)
+                assert [answer async for answer in call] == wanted
+                assert await call.code() is grpc.StatusCode.OK
+            assert here.server.counters.calls_refused == here.server.counters.protocol_errors == 0
+
+    run(main)
+
+
+def test_many_compressed_calls_beside_plain_ones_do_not_stall(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with stage("unix", tmp_path) as here, here.channel() as channel:
+            sink = channel.stream_unary(SINK)
+            payload = text(5 * MIB)
+            kinds = [grpc.Compression.Gzip, grpc.Compression.NoCompression] * 8
+            answers = await asyncio.gather(*(sink(iter([payload, payload]), compression=kind) for kind in kinds))
+            assert answers == [str(10 * MIB).encode()] * 16
+
+    run(main)
+
+
 def test_every_way_to_fail_has_its_status(tmp_path: Path) -> None:
     async def main() -> None:
         limits = TransportLimits(max_message_bytes=1_000)
@@ -267,8 +304,11 @@ def test_every_way_to_fail_has_its_status(tmp_path: Path) -> None:
 
             assert (await status("/test.Test/Nope", b""))[0] is grpc.StatusCode.UNIMPLEMENTED
             assert (await status(ECHO, bytes(1_001)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
-            compressed = await status(ECHO, bytes(900), compression=grpc.Compression.Gzip)
-            assert compressed[0] is grpc.StatusCode.UNIMPLEMENTED
+            deflated = await status(ECHO, bytes(900), compression=grpc.Compression.Deflate)
+            assert deflated[0] is grpc.StatusCode.UNIMPLEMENTED
+            grown = await status(ECHO, bytes(1_001), compression=grpc.Compression.Gzip)
+            assert grown[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await channel.unary_unary(ECHO)(bytes(1_000), compression=grpc.Compression.Gzip) == bytes(1_000)
             assert await status(BROKEN, b"x") == (grpc.StatusCode.INTERNAL, "internal error")
             refused = await status(REFUSED, b"x")
             assert refused == (grpc.StatusCode.FAILED_PRECONDITION, "größer als 100%\n")
@@ -293,7 +333,7 @@ def test_a_reader_slower_than_its_answers_gets_them_all(tmp_path: Path) -> None:
     run(main)
 
 
-def test_health_is_checked_and_watched(tmp_path: Path) -> None:
+def test_health_is_checked_watched_and_listed(tmp_path: Path) -> None:
     def request(name: str) -> bytes:
         return b"\x0a" + bytes((len(name),)) + name.encode()
 
@@ -315,6 +355,8 @@ def test_health_is_checked_and_watched(tmp_path: Path) -> None:
             here.health.set("c.D", False)
             assert await watcher.read() == b"\x08\x02"
             watcher.cancel()
+            listed = await channel.unary_unary("/grpc.health.v1.Health/List")(b"")
+            assert listed_states(listed) == {"": 1, "a.B": 2, "c.D": 2}
 
     run(main)
 

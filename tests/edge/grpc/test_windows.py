@@ -1,5 +1,7 @@
 """Flow control against a model peer that counts: windows are never exceeded, nothing is lost, nothing stalls."""
 
+import gzip
+import random
 from collections import defaultdict
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from stellwerk.config import TransportLimits
 from stellwerk.edge.grpc import frames as h2
-from tests.kit.http2 import Conversation, Frame, message, of_kind
+from tests.kit.http2 import PATH, Conversation, Frame, head, message, of_kind
 
 SMALL = TransportLimits(
     max_message_bytes=400_000, stream_window_bytes=65_535, connection_window_bytes=1_000_000, max_concurrent_streams=100
@@ -141,7 +143,7 @@ class Writer:
     def begin(self, stream_id: int, data: bytes) -> None:
         self.windows[stream_id] = self.initial
         self.left[stream_id] = memoryview(data)
-        self.read(self.talk.send(self.talk.client.headers(stream_id)))
+        self.read(self.talk.send(self.talk.client.headers(stream_id, head(PATH, ("grpc-encoding", "gzip")))))
 
     def step(self, stream_id: int, most: int) -> bool:
         """Send one frame on this stream; false when nothing can be sent."""
@@ -164,20 +166,33 @@ class Writer:
                 moved |= self.step(stream_id, most)
 
 
+def zipped(size: int) -> bytes:
+    """A compressed message that does not become smaller."""
+    return message(gzip.compress(random.Random(size).randbytes(size), 1), 1)
+
+
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_messages_of_any_size_arrive_whole_over_windows_that_never_stall(data: st.DataObject) -> None:
     talk = Conversation(SMALL)
     writer = Writer(talk)
     sizes = st.one_of(st.integers(0, 100), st.integers(0, 70_000), st.integers(60_000, 400_000))
+    messages = st.one_of(
+        st.tuples(sizes, st.just(False)), st.tuples(sizes.map(lambda size: min(size, 399_000)), st.just(True))
+    )
     streams = range(1, 2 * data.draw(st.integers(1, 3)) + 1, 2)
-    wanted = {stream_id: data.draw(st.lists(sizes, max_size=4)) for stream_id in streams}
+    wanted = {stream_id: data.draw(st.lists(messages, max_size=4)) for stream_id in streams}
     for stream_id in streams:
-        writer.begin(stream_id, b"".join(message(bytes(size)) for size in wanted[stream_id]))
+        writer.begin(
+            stream_id,
+            b"".join(zipped(size) if is_zipped else message(bytes(size)) for size, is_zipped in wanted[stream_id]),
+        )
     writer.run(data.draw(st.integers(3_000, 16_384)))
     assert not talk.is_over()
     assert not writer.refused
-    assert {sid: [len(m) for m in talk.served.messages(sid)] for sid in streams} == wanted
+    assert {sid: [len(m) for m in talk.served.messages(sid)] for sid in streams} == {
+        sid: [size for size, _ in wanted[sid]] for sid in streams
+    }
     assert talk.machine._intake._held == 0
 
 
