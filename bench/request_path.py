@@ -110,7 +110,7 @@ def table(results: list[Result]) -> str:
     for r in sorted(results, key=lambda r: [c.name for c in cells()].index(r.cell) * 1000 + r.connections):
         base = alone[r.cell, r.connections]
         picker = f"**{r.cpu['picker'] * 1e6:,.0f} µs**" if "picker" in r.cpu else ""
-        scraping = f"{r.scraping * 1e6:,.0f} µs" if picker else ""
+        scraping = f"{r.scraping * 1e6:,.0f} µs" if r.scraping else ""
         added = (f"{(r.p50 - base.p50) * 1e3:.2f} ms", f"{(r.p99 - base.p99) * 1e3:.2f} ms") if picker else ("", "")
         rows.append(
             f"| {r.cell} | {r.connections} | {r.setup} | {r.requests_per_second:,.0f} | {r.cpu['envoy'] * 1e6:,.0f} µs "
