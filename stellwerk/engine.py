@@ -253,7 +253,7 @@ class Engine:
         if lookup is not None and lookup.block_count:
             matched = int(lookup.matched[first.row]) if lookup.matched is not None else 0
             uncached = max(0, uncached - matched * lookup.block_tokens)
-            bytes_matched = matched * lookup.block_tokens * BYTES_PER_TOKEN
+            bytes_matched = min(matched * lookup.block_tokens * BYTES_PER_TOKEN, request.size_bytes)
             self._meters.matched(ratio=matched / lookup.block_count, prefix_bytes=bytes_matched)
         entry = Entry(first, uncached, self._plan.load.output_tokens(request), trace, endpoints, request.fairness_id)
         self._ledger.reserve(ask.ticket, entry, now)

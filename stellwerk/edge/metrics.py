@@ -141,7 +141,7 @@ def _index_families(view: PoolsView) -> Iterator[Family]:
     yield Family(
         "llm_d_epp_prefix_indexer_size",
         "gauge",
-        "Blocks in the prefix index, over all servers.",
+        "Distinct hashes in the prefix index, over all servers.",
         INDEX_LABELS,
         ((INDEX, view.prefix_index_blocks),),
     )

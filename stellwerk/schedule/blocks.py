@@ -64,7 +64,7 @@ def chain(prompt: bytes | memoryview, seed: int, block_bytes: int, limit: int) -
 
 
 def chains(prompts: Iterable[bytes | memoryview], seed: int, block_bytes: int, limit: int) -> list[list[int]]:
-    """One chain per prompt that is not empty, each of `limit` blocks at most, together of at most `MAX_HASHES`."""
+    """One chain per prompt that is not empty, each as `chain` makes it, together of at most `MAX_HASHES`."""
     result = []
     left = MAX_HASHES
     for prompt in prompts:

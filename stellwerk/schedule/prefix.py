@@ -1,11 +1,12 @@
 """The approximate prefix index: which server was sent which prompt blocks lately, and so probably has them cached.
 
 One dict from block hash to an integer whose bits are the servers that hold the block: a lookup is one dict access and
-one AND per block, however many servers there are. Per server, a clock (second chance) stands in for an LRU list: the
-order of arrival in a deque, and a set of those used again since; moving 1,600 blocks to the front is one set update.
+one AND per hash, however many servers there are. Per server, a clock (second chance) stands in for an LRU list: the
+order of arrival in a deque, and a set of those used again since; moving a long prompt to the front is one set update.
 Within a prompt the deepest block is entered first and so evicted first, because a match needs its beginning.
 
-The index is bounded twice: in blocks per server and in bytes over all servers.
+The index is bounded twice: in blocks per server, of which one hash may stand for several (`blocks`), and in bytes over
+all servers.
 """
 
 from collections import deque
@@ -13,13 +14,14 @@ from collections.abc import Iterator, Sequence
 
 from stellwerk.schedule.blocks import LONG, SPAN, size_of_all
 
-ENTRY_BYTES = 152
-"""Of one distinct block, at most: its hash object (32) and its place in a dict just after it grew (120)."""
-HASH_BYTES = 32
-SHELF_BYTES = 250
+HASH_BYTES = 48
+"""Of one hash object, as the allocator rounds it. Each request makes its own, and each server may keep another's."""
+ENTRY_BYTES = 120 + HASH_BYTES
+"""Of one distinct hash, at most: the object, and its place in a dict just after it grew."""
+SHELF_BYTES = 400
 """Of a server without its blocks."""
 PURGE_STEP = 512
-"""Blocks of servers that left which are removed with each record."""
+"""Hashes of servers that left which are removed with each record."""
 
 
 class _Shelf:
@@ -38,7 +40,8 @@ class _Shelf:
 
     def bytes_now(self) -> int:
         own = SHELF_BYTES + self.bit.__sizeof__()
-        return own + self.order.__sizeof__() + self.used.__sizeof__() + HASH_BYTES * len(self.used)
+        hashes = HASH_BYTES * (len(self.order) + len(self.used))
+        return own + self.order.__sizeof__() + self.used.__sizeof__() + hashes
 
 
 class PrefixIndex:
@@ -62,7 +65,7 @@ class PrefixIndex:
 
     @property
     def block_count(self) -> int:
-        """Distinct blocks."""
+        """Distinct hashes."""
         return len(self._holders)
 
     @property
@@ -72,7 +75,7 @@ class PrefixIndex:
 
     def blocks_of(self, slot: int) -> int:
         """Blocks held for one server."""
-        return len(self._shelves[slot].order)
+        return self._shelves[slot].size
 
     def join(self, capacity: int) -> int:
         """A slot for a server whose cache holds `capacity` blocks; empty."""
@@ -181,12 +184,12 @@ class PrefixIndex:
                 continue
             shelf = self._shelves.get(slot)
             if shelf is not None and shelf.order:
-                self._evict(shelf, max(64, len(shelf.order) // 16))
+                self._evict(shelf, max(64, shelf.size // 16))
                 shelf.used = set(shelf.used)
                 self._count(shelf)
 
     def _purge(self, count: int) -> None:
-        """Remove up to `count` blocks of servers that left; a slot is free when its last bit is gone."""
+        """Remove up to `count` hashes of servers that left; a slot is free when its last bit is gone."""
         while self._leaving and count > 0:
             slot, shelf = self._leaving[-1]
             shelf.used.clear()

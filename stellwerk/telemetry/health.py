@@ -53,7 +53,8 @@ def heard(member: Member, sample: Sample, now: float, settings: HealthSettings) 
     moved = before is None or sample.progress is None or sample.progress != before.progress
     if moved:
         member.stuck_seconds = 0.0
-        member.has_moved = before is not None and sample.progress is not None
+        if before is not None and before.progress is not None and sample.progress is not None:
+            member.has_moved = True
     elif _is_busy(member, sample):
         since = member.sampled_at
         if before is not None and not (before.running or before.waiting):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -205,6 +206,21 @@ def test_a_replica_that_takes_the_place_of_another_at_once_costs_no_request(worl
         for only in (0, 1, 0, 1, 0):
             world.members(only)
             load.more(100)
+
+
+def test_a_replica_that_has_left_stands_in_for_a_while_and_is_forgotten_then(world: World) -> None:
+    """Envoy is told twice."""
+    pattern = re.compile(r'^stellwerk_envoy_updates_total\{kind="endpoints",result="taken"\} (\d+)$', re.MULTILINE)
+
+    def told() -> int:
+        found = pattern.search(world.gateway.metrics())
+        assert found is not None
+        return int(found[1])
+
+    before = told()
+    world.members(0)
+    wait_until("Envoy to forget", lambda: told() >= before + 2)
+    assert world.steadily("closed", 200)
 
 
 def test_a_replica_that_is_killed_is_replaced_within_the_call(world: World) -> None:

@@ -102,6 +102,7 @@ async def connected(config: str) -> AsyncIterator[KubeClient]:
         yield client
     finally:
         await client.close()
+        await asyncio.sleep(0.05)  # the loop closes broken sockets in its next rounds
 
 
 @asynccontextmanager

@@ -33,6 +33,10 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
+CONTROLLER_SECONDS = 150.0
+"""After an outage of the API server Kubernetes' controllers look again within a minute, which they draw by lot."""
+
+
 @pytest.fixture(scope="session")
 def own_gateway(cluster: Cluster) -> None:
     """This checkout's controller, installed with a GatewayClass of the name `stellwerk`."""
@@ -47,6 +51,6 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     created = cluster.api.call("POST", "/api/v1/namespaces", document)
     name = created["metadata"]["name"]
     path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    cluster.wait(f"the default account of {name}", lambda: cluster.api.get(path))
+    cluster.wait(f"the default account of {name}", lambda: cluster.api.get(path), CONTROLLER_SECONDS)
     yield name
     cluster.delete(created)

@@ -107,6 +107,7 @@ def test_a_server_that_does_not_tell_progress_is_never_wedged() -> None:
 
 def test_a_page_that_never_changes_proves_nothing_until_a_request_is_sent_there() -> None:
     server = Server()
+    server.pages(1.0, running=3, progress=None)
     server.pages(60.0, running=3, progress=7)
     assert server.state == "healthy"
     server.send()
