@@ -226,7 +226,7 @@ class KubeClient:
             what, heard = f"watch of {resource}", self.pulse.heard
             yield WatchStream(response.content, limits.max_line_bytes, limits.idle_seconds, what, heard)
         finally:
-            response.close()
+            _break_off(response)
 
     async def _are_you_there(self) -> bytes:
         """Everybody may ask that. A server that is about to go still serves: "shutdown" is no fault."""
@@ -248,7 +248,7 @@ class KubeClient:
             with _translated(method, path):
                 return await _read(response, limits.max_answer_bytes)
         finally:
-            response.release() if response.content.at_eof() else response.close()
+            response.release() if response.content.at_eof() else _break_off(response)
 
     async def _send(
         self,
@@ -336,6 +336,15 @@ def _kept_alive(address: Any) -> socket.socket:
         if hasattr(socket, option):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return made
+
+
+def _break_off(response: aiohttp.ClientResponse) -> None:
+    """End an answer that has not ended, and its connection, at once: TLS' farewell would wait for the server's, unseen
+    by `close`, and a server that does not answer may be why we go."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
