@@ -3,6 +3,8 @@
 import argparse
 import datetime
 import platform
+import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +50,10 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SECTIONS, help="this section (repeatable); default: all")
     parser.add_argument("--dry", action="store_true", help="print only, leave docs/performance.md alone")
     arguments = parser.parse_args()
+    if arguments.beside is not None:
+        program = next(iter(shlex.split(arguments.beside)), "")
+        if shutil.which(program) is None:
+            parser.error(f'--beside: there is no program "{program}"')
     for name in arguments.only or SECTIONS:
         text = f"### {name}\n\nMeasured {machine()}.\n\n{SECTIONS[name](arguments)}"
         print(text, end="\n\n", flush=True)

